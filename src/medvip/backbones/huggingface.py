@@ -1,0 +1,293 @@
+"""CLIP and SigLIP in Hugging Face's form, from a folder or the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from medvip.backbones.protocol import Tokens
+from medvip.errors import BackboneError
+
+_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model")
+"""What is fetched from the hub and what decides the vectors. Never a pickle (``*.bin``, ``*.pt``)."""
+
+
+class HuggingFaceBackbone:
+    """A pretrained CLIP or SigLIP; see `medvip.backbones.Backbone`.
+
+    Vectors equal those of transformers' own ``get_image_features`` and ``get_text_features``.
+
+    Parameters
+    ----------
+    name
+        What the user asked for; kept for messages and the run's configuration.
+    folder
+        Where ``config.json``, the weights (safetensors), tokeniser and preprocessor are.
+    device
+        Where to compute.
+
+    Raises
+    ------
+    BackboneError
+        The folder is not a complete model of a known family.
+    """
+
+    def __init__(self, name: str, folder: Path, device: torch.device) -> None:
+        self.name = name
+        self.device = device
+        self._folder = folder
+        family = _model_type(folder)
+        if family not in _TEXT_TOWERS:
+            raise BackboneError(
+                f"{folder} holds a model of type {family!r}, which medvip does not know",
+                fix=f"use a model of one of these types: {', '.join(sorted(_TEXT_TOWERS))}",
+            )
+        with _explaining(folder):
+            self._model, self._tokenizer, self._processor = _load_parts(family, folder)
+        self._model.eval().requires_grad_(False).to(device)
+        self._text = _TEXT_TOWERS[family](self._model, self._tokenizer)
+        config = self._model.config
+        self.image_size = int(config.vision_config.image_size)
+        self.token_dim = int(config.text_config.hidden_size)
+        self.context_length = int(config.text_config.max_position_embeddings)
+        self.embed_dim = self._text.embed_dim
+        self.start_tokens = self._text.start_tokens
+        self.logit_scale = float(self._model.logit_scale.detach())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the weights, configuration, tokeniser and preprocessor files."""
+        digest = hashlib.sha256(b"medvip huggingface backbone 1")
+        files = sorted({file for pattern in _FILES for file in self._folder.glob(pattern)})
+        for file in files:
+            with file.open("rb") as opened:
+                digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+        return digest.hexdigest()
+
+    def preprocess(self, picture: Image.Image) -> Float[Tensor, "3 size size"]:
+        """The model's own preprocessor (its Pillow form)."""
+        return self._processor(picture, return_tensors="pt")["pixel_values"][0]
+
+    @torch.no_grad()
+    def encode_images(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:
+        """Image vectors in the joint space."""
+        return self._model.get_image_features(pixel_values=pixels.to(self.device)).pooler_output
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Token ids cut to the longest end position, padding behind each end."""
+        encoded = [self._text.token_ids(text) for text in texts]
+        end = torch.tensor([len(ids) - 1 for ids in encoded])
+        ids = torch.full((len(encoded), int(end.max()) + 1), self._text.padding_id)
+        for row, text in zip(ids, encoded, strict=True):
+            row[: len(text)] = torch.tensor(text)
+        return Tokens(ids.to(self.device), end.to(self.device))
+
+    def embed_tokens(self, ids: Int[Tensor, "text token"]) -> Float[Tensor, "text token token_dim"]:
+        """Rows of the token embedding."""
+        return self._model.text_model.embeddings.token_embedding(ids)
+
+    def encode_tokens(
+        self, embeddings: Float[Tensor, "text token token_dim"], end: Int[Tensor, " text"]
+    ) -> Float[Tensor, "text dim"]:
+        """Text vectors in the joint space."""
+        return self._text.encode(embeddings, end)
+
+
+class TextTower(Protocol):
+    """What differs between the families' text sides."""
+
+    embed_dim: int
+    start_tokens: int
+    padding_id: int
+
+    def __init__(self, model: Any, tokenizer: Any) -> None: ...
+
+    def token_ids(self, text: str) -> list[int]:
+        """Ids from the start token (where there is one) to the end token, without padding."""
+        ...
+
+    def encode(
+        self, embeddings: Float[Tensor, "text token token_dim"], end: Int[Tensor, " text"]
+    ) -> Float[Tensor, "text dim"]:
+        """Positions, layers, pooling and projection."""
+        ...
+
+
+class ClipTextTower:
+    """CLIP: causal, read off at the end token. Cutting what follows the end is exact."""
+
+    start_tokens = 1
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self._tower, self._projection, self._tokenizer = model.text_model, model.text_projection, tokenizer
+        self.embed_dim = int(model.config.projection_dim)
+        self.padding_id = int(tokenizer.eos_token_id)
+
+    def token_ids(self, text: str) -> list[int]:
+        """Start token, byte pairs, end token."""
+        return list(self._tokenizer(text, truncation=False, padding=False)["input_ids"])
+
+    def encode(
+        self, embeddings: Float[Tensor, "text token token_dim"], end: Int[Tensor, " text"]
+    ) -> Float[Tensor, "text dim"]:
+        """The state of the end token, projected."""
+        states = self._tower.embeddings(inputs_embeds=embeddings)
+        states = self._tower.encoder(
+            inputs_embeds=states, attention_mask=_causal_mask(states), is_causal=True
+        ).last_hidden_state
+        rows = torch.arange(len(end), device=end.device)
+        return self._projection(self._tower.final_layer_norm(states[rows, end]))
+
+
+class SiglipTextTower:
+    """SigLIP: attends in both directions, padding included, and is read off at the last position.
+
+    It was trained on texts padded to the full context length, without a mask. So whatever comes
+    in is padded to that length again, and cutting is exact from the outside.
+    """
+
+    start_tokens = 0
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self._tower, self._tokenizer = model.text_model, tokenizer
+        self._length = int(model.config.text_config.max_position_embeddings)
+        self.embed_dim = int(model.text_model.head.out_features)
+        self.padding_id = int(tokenizer.pad_token_id)
+
+    def token_ids(self, text: str) -> list[int]:
+        """Word pieces, end token."""
+        return list(self._tokenizer(text, truncation=False, padding=False)["input_ids"])
+
+    def encode(
+        self, embeddings: Float[Tensor, "text token token_dim"], end: Int[Tensor, " text"]
+    ) -> Float[Tensor, "text dim"]:
+        """The state of the last position, through the head."""
+        padding = self._tower.embeddings.token_embedding.weight[self.padding_id]
+        behind_end = torch.arange(embeddings.shape[1], device=end.device) > end[:, None]
+        embeddings = torch.where(behind_end[..., None], padding, embeddings)
+        missing = self._length - embeddings.shape[1]
+        padded = torch.cat([embeddings, padding.expand(len(embeddings), missing, -1)], dim=1)
+        states = self._tower.embeddings(inputs_embeds=padded)
+        states = self._tower.encoder(inputs_embeds=states, attention_mask=None).last_hidden_state
+        return self._tower.head(self._tower.final_layer_norm(states[:, -1]))
+
+
+_TEXT_TOWERS: dict[str, type[TextTower]] = {"clip": ClipTextTower, "siglip": SiglipTextTower}
+
+
+def download(hub_id: str) -> Path:
+    """Folder of a model from the hub: the copy on this machine, or fetched with a progress bar.
+
+    Raises
+    ------
+    BackboneError
+        No such model, or no network and no copy here.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        local = Path(snapshot_download(hub_id, local_files_only=True, allow_patterns=list(_FILES)))
+        if (local / "config.json").is_file() and any(local.glob("*.safetensors")):
+            return local
+    except LocalEntryNotFoundError:
+        pass
+    elsewhere = (
+        f"on a machine with a network run: hf download {hub_id} --local-dir FOLDER; "
+        "copy FOLDER here and pass --backbone FOLDER; or use --backbone embedded, which needs no download"
+    )
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=list(_FILES)))
+    except GatedRepoError as error:
+        raise BackboneError(
+            f"the hub wants you to accept the terms of {hub_id} first",
+            fix=f"accept them on the model's page, run 'hf auth login', or {elsewhere}",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise BackboneError(f"the hub has no model {hub_id}", fix="check its spelling") from error
+    except Exception as error:  # the client's network errors share no base class
+        raise BackboneError(
+            f"{hub_id} is not on this machine and cannot be downloaded ({type(error).__name__})",
+            fix=elsewhere,
+        ) from error
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Without transformers' progress bar and advice while weights are read from disk."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _load_parts(family: str, folder: Path) -> tuple[Any, Any, Any]:
+    import transformers
+    from transformers import AutoTokenizer
+
+    model_class = {"clip": "CLIPModel", "siglip": "SiglipModel"}[family]
+    processor_class = {"clip": "CLIPImageProcessorPil", "siglip": "SiglipImageProcessorPil"}[family]
+    with quiet_loading():
+        model = getattr(transformers, model_class).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        processor = getattr(transformers, processor_class).from_pretrained(folder, local_files_only=True)
+    return model, tokenizer, processor
+
+
+def _model_type(folder: Path) -> str:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return str(config["model_type"])
+    except FileNotFoundError:
+        problem = "has no config.json"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problem = f"has a config.json that cannot be used ({type(error).__name__})"
+    raise BackboneError(
+        f"{folder} {problem}", fix="pass the folder of a CLIP or SigLIP model as the hub has it"
+    )
+
+
+@contextmanager
+def _explaining(folder: Path) -> Iterator[None]:
+    """Whatever fails while a model folder is read, as one clear error."""
+    try:
+        yield
+    except ImportError as error:
+        raise BackboneError(
+            f"{folder} needs a package that is not installed: {str(error).strip().splitlines()[0]}",
+            fix="pip install 'medvip[siglip]' (SigLIP's tokeniser needs sentencepiece)",
+        ) from error
+    except Exception as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BackboneError(
+            f"{folder} cannot be loaded: {first_line}",
+            fix="the folder must hold config.json, model.safetensors, tokeniser and preprocessor files",
+        ) from error
+
+
+def _causal_mask(states: Float[Tensor, "text token width"]) -> Float[Tensor, "1 1 token token"]:
+    length = states.shape[1]
+    blocked = torch.full((length, length), torch.finfo(states.dtype).min, device=states.device)
+    return blocked.triu(1)[None, None]

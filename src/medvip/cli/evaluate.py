@@ -1,0 +1,67 @@
+"""``medvip evaluate``: a run's figures on a data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medvip.cli import options as o
+from medvip.cli.console import complain, say, say_table
+
+
+def evaluate(
+    run: o.RunFolder,
+    data: o.Data,
+    split: Annotated[str, typer.Option(help="train, val, test, or all pictures of DATA.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="JSON file for the figures.", show_default=False)] = None,
+    split_file: o.SplitFile = None,
+    split_seed: o.SplitSeed = 1,
+    allow_leakage: o.AllowLeakage = False,
+    skip_unreadable: o.SkipUnreadable = False,
+    device: o.Device = "auto",
+    force: o.Force = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Measure a run on one split of DATA, with 95 % intervals over patients.
+
+    Example: medvip evaluate run images/ --split test --out figures.json
+    """
+    from dataclasses import replace
+
+    import medvip
+    from medvip.atomic import write_atomically
+    from medvip.errors import RunError, UsageError
+    from medvip.types import SPLITS
+
+    if split not in (*SPLITS, "all"):
+        raise UsageError(f"there is no split {split!r}", fix="use train, val, test or all")
+    if out is not None and out.exists() and not force:
+        raise RunError(f"{out} is there already", fix="choose another --out, or replace it with --force")
+    loaded = medvip.load_run(run, device=device)
+    dataset = medvip.load_dataset(
+        data,
+        split_file=split_file,
+        seed=split_seed,
+        allow_leakage=allow_leakage or split == "all",
+        skip_unreadable=skip_unreadable,
+        needs=() if split == "all" else (split,),
+    )
+    if split == "all":
+        dataset = dataset.with_samples(replace(sample, split="test") for sample in dataset)
+    for note in dataset.notes:
+        complain(f"note: {note}")
+    metrics = loaded.evaluate(dataset, "test" if split == "all" else split, quiet=quiet)
+    if out is not None:
+        write_atomically(out, json.dumps({split: metrics.to_json()}, indent=2) + "\n")
+    say(metrics.summary())
+    say_table(
+        f"{split}, class by class",
+        ["class", "images", "sensitivity", "specificity", "F1", "AUROC"],
+        [
+            [name, str(c.support), str(c.sensitivity), str(c.specificity), str(c.f1), str(c.auroc)]
+            for name, c in metrics.per_class.items()
+        ],
+    )

@@ -1,0 +1,119 @@
+"""``medvip fit``: train on a data set and keep the run in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medvip.cli import options as o
+from medvip.cli.console import complain, say
+
+
+def fit(
+    data: o.Data,
+    out: Annotated[Path, typer.Option(help="Folder to write the run to.", show_default=False)],
+    symptoms: Annotated[
+        str | None,
+        typer.Option(
+            help="Symptom file, or the name of a ready-made set (medvip symptoms list).", show_default=False
+        ),
+    ] = None,
+    backbone: o.BackboneName = "embedded",
+    method: Annotated[
+        str,
+        typer.Option(help="vip, zero-shot-names, zero-shot-symptoms or zero-shot-symptoms-max."),
+    ] = "vip",
+    recipe: Annotated[str, typer.Option(help="paper or fast.")] = "paper",
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", show_default=False)] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Instead of the recipe's.", show_default=False)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Instead of the recipe's.", show_default=False)
+    ] = None,
+    select_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Validation score that chooses the epoch: accuracy, macro_f1, loss or last.",
+            show_default=False,
+        ),
+    ] = None,
+    context: Annotated[int, typer.Option(help="Number of learned context vectors (M).")] = 4,
+    shots: Annotated[
+        int | None, typer.Option(help="Training pictures a class; all when not given.", show_default=False)
+    ] = None,
+    seed: o.Seed = 1,
+    views: o.Views = 0,
+    crop: o.Crop = True,
+    flip: o.Flip = True,
+    split_file: o.SplitFile = None,
+    split_seed: o.SplitSeed = 1,
+    allow_leakage: o.AllowLeakage = False,
+    skip_unreadable: o.SkipUnreadable = False,
+    device: o.Device = "auto",
+    force: o.Force = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Train a classifier on the pictures of DATA and measure it on their test split.
+
+    Example: medvip fit images/ --symptoms symptoms.json --out run
+    """
+    import medvip
+    from medvip.runs.folder import require_free
+    from medvip.training import get_recipe
+
+    require_free(out, force=force)
+    changes = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "select_by": select_by,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    learned = {"recipe": get_recipe(recipe, **changes), "seed": seed, "context": context}
+    symptom_set = medvip.SymptomSet.load(symptoms) if symptoms else None
+    dataset = medvip.load_dataset(
+        data,
+        split_file=split_file,
+        seed=split_seed,
+        allow_leakage=allow_leakage,
+        skip_unreadable=skip_unreadable,
+    )
+    if shots is not None:
+        dataset = medvip.few_shot(dataset, shots, seed=seed)
+    for note in dataset.notes:
+        complain(f"note: {note}")
+    if symptom_set is not None:
+        reviewer = symptom_set.provenance.reviewed_by
+        complain(f"note: symptoms {f'reviewed by {reviewer}' if reviewer else 'not reviewed by anyone'}")
+    run = medvip.fit(
+        dataset,
+        medvip.load_backbone(backbone, device=device),
+        symptom_set,
+        method=method,
+        augmentation=o.augmentation(views, crop, flip, seed),
+        out=out,
+        force=force,
+        quiet=quiet,
+        **(learned if method == "vip" else {}),
+    )
+    for split, figures in run.metrics.items():
+        say(f"{split}: {one_line(figures)}")
+    say(f"run written to {out}; use it with: medvip predict {out} PICTURES")
+
+
+def one_line(figures: dict) -> str:
+    """The headline figures of one entry of `metrics.json`, with intervals."""
+
+    def shown(name: str) -> str:
+        value, low, high = (figures[name][key] for key in ("value", "low", "high"))
+        if value is None:
+            return "undefined"
+        return f"{value:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
+
+    return ", ".join(
+        f"{label} {shown(name)}"
+        for name, label in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("auroc", "AUROC"))
+    )

@@ -1,0 +1,97 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder of class folders, folder of train/val/test folders of class folders, folder with "
+        "split.csv (path,label,split and patient or group), or a MedMNIST .npz file.",
+        show_default=False,
+    ),
+]
+RunFolder = Annotated[Path, typer.Argument(help="A run folder that medvip fit wrote.", show_default=False)]
+Pictures = Annotated[
+    list[str], typer.Argument(help="Picture files, folders of them, or globs in quotes.", show_default=False)
+]
+SplitFile = Annotated[
+    Path | None,
+    typer.Option(help="Split in JSON ({train: [[path, label, class name], ...], ...}) or CSV, for DATA."),
+]
+SplitSeed = Annotated[int, typer.Option(help="Seed of splits that have to be made (60/15/25).")]
+AllowLeakage = Annotated[
+    bool,
+    typer.Option(
+        "--allow-leakage", help="Go on when a picture or a patient stands in two splits; the run records it."
+    ),
+]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Go on without files that cannot be read; recorded.")
+]
+BackboneName = Annotated[
+    str,
+    typer.Option(
+        help="embedded (no download), a folder of a CLIP or SigLIP, or its id on the Hugging Face hub."
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Views = Annotated[int, typer.Option(help="Augmented views of each training picture beside the plain one.")]
+Crop = Annotated[bool, typer.Option("--crop/--no-crop", help="Whether views are random resized crops.")]
+Flip = Annotated[
+    bool,
+    typer.Option("--flip/--no-flip", help="Whether half of the views are mirrored. Not for chest X-rays."),
+]
+Seed = Annotated[int, typer.Option(help="Of training, few-shot sampling and views.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier call wrote there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+
+
+def augmentation(views: int, crop: bool, flip: bool, seed: int):
+    """The views that the options ask for."""
+    from medvip.features import Augmentation
+
+    return Augmentation(views=views, scale=(0.08, 1.0) if crop else None, flip=flip, seed=seed)
+
+
+def picture_paths(given: list[str]) -> list[str]:
+    """Files, folders (searched through) and globs as one list of files, in a stable order.
+
+    Raises
+    ------
+    UsageError
+        Something given matches no file.
+    """
+    import glob
+
+    from PIL import Image
+
+    from medvip.errors import UsageError
+
+    Image.init()
+    found: dict[str, None] = {}
+    for item in given:
+        path = Path(item).expanduser()
+        if path.is_dir():
+            matches = [
+                p for p in sorted(path.rglob("*")) if p.suffix.lower() in Image.EXTENSION and _seen(p, path)
+            ]
+        elif path.exists() or "#" in item:
+            matches = [path]
+        else:
+            globbed = glob.glob(item, recursive=True)  # noqa: PTH207 (Path.glob refuses absolute patterns)
+            matches = [Path(match) for match in sorted(globbed) if Path(match).is_file()]
+        if not matches:
+            raise UsageError(
+                f"no picture at {item}", fix="give picture files, folders of them, or globs in quotes"
+            )
+        found |= dict.fromkeys(map(str, matches))
+    return list(found)
+
+
+def _seen(path: Path, root: Path) -> bool:
+    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)

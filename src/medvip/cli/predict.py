@@ -1,0 +1,48 @@
+"""``medvip predict``: the class of each picture, as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medvip.cli import options as o
+from medvip.cli.console import say
+
+
+def predict(
+    run: o.RunFolder,
+    pictures: o.Pictures,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV file; the terminal when not given.", show_default=False)
+    ] = None,
+    device: o.Device = "auto",
+    force: o.Force = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Classify pictures: path, prediction, confidence and every class's probability as CSV.
+
+    Example: medvip predict run scans/ "more/*.png" --out predictions.csv
+    """
+    import medvip
+    from medvip.atomic import write_atomically
+    from medvip.errors import RunError
+
+    if out is not None and out.exists() and not force:
+        raise RunError(f"{out} is there already", fix="choose another --out, or replace it with --force")
+    paths = o.picture_paths(pictures)
+    loaded = medvip.load_run(run, device=device)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "prediction", "confidence", *loaded.classes])
+    for made in loaded.predict(paths, quiet=quiet):
+        probabilities = [f"{value:.6f}" for value in made.probabilities.values()]
+        writer.writerow([made.path, made.prediction, f"{made.confidence:.6f}", *probabilities])
+    if out is None:
+        say(text.getvalue().rstrip("\n"))
+    else:
+        write_atomically(out, text.getvalue())
+        say(f"{len(paths)} predictions written to {out}")

@@ -1,0 +1,210 @@
+"""Pictures in, vectors out: what is kept is read, what is missing is computed and kept.
+
+Decoding runs in threads while the encoder works, and what is finished is kept every few
+seconds: a killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from medvip.backbones import Backbone
+from medvip.errors import FeatureError, UnreadableImages
+from medvip.features.augmentation import Augmentation
+from medvip.features.store import FeatureStore
+from medvip.features.table import Features, FeatureTable
+from medvip.images import content_hash, read_picture
+from medvip.progress import progress_bar
+from medvip.types import ImageDataset
+
+BATCH = 32
+KEEP_SECONDS = 5.0
+
+
+def compute_features(
+    dataset: ImageDataset,
+    backbone: Backbone,
+    *,
+    augmentation: Augmentation | None = None,
+    cache: Path | None = None,
+    workers: int | None = None,
+    quiet: bool = False,
+) -> Features:
+    """Vectors of a data set's three splits; only training pictures get augmented views.
+
+    Parameters
+    ----------
+    dataset
+        With its splits decided.
+    backbone
+        The frozen encoders.
+    augmentation
+        How many augmented views a training picture gets, and of what kind. None: no views.
+    cache
+        Folder to keep vectors in, instead of the user's cache folder.
+    workers
+        Decoding threads; the number of processors when None.
+    quiet
+        Without a progress bar.
+
+    Raises
+    ------
+    UnreadableImages
+        Pictures that cannot be read, all of them listed.
+    """
+    augmentation = augmentation or Augmentation()
+    store = FeatureStore(backbone.fingerprint, cache)
+
+    def table(split: ImageDataset, views: int) -> FeatureTable:
+        paths = [sample.path for sample in split]
+        vectors, contents = _vectors(paths, backbone, store, augmentation, views, workers, quiet)
+        position = {name: index for index, name in enumerate(split.classes)}
+        return FeatureTable(
+            vectors=vectors,
+            labels=torch.tensor([position[sample.label] for sample in split], dtype=torch.long),
+            classes=split.classes,
+            paths=tuple(paths),
+            groups=tuple(sample.group or sample.path for sample in split),
+            contents=contents,
+            fingerprint=backbone.fingerprint,
+        )
+
+    return Features(
+        train=table(dataset.only("train"), augmentation.views),
+        val=table(dataset.only("val"), 0),
+        test=table(dataset.only("test"), 0),
+    )
+
+
+def encode_paths(
+    paths: Sequence[str],
+    backbone: Backbone,
+    *,
+    cache: Path | None = None,
+    workers: int | None = None,
+    quiet: bool = False,
+) -> Float[Tensor, "image dim"]:
+    """Vectors of plain pictures, read from the cache or computed and kept.
+
+    Raises
+    ------
+    UnreadableImages
+        Pictures that cannot be read, all of them listed.
+    """
+    store = FeatureStore(backbone.fingerprint, cache)
+    return _vectors(paths, backbone, store, Augmentation(), 0, workers, quiet)[0][:, 0]
+
+
+@dataclass
+class _Task:
+    """A picture some of whose views are not kept yet."""
+
+    content: str
+    path: str
+    views: list[int]
+
+
+def _vectors(
+    paths: Sequence[str],
+    backbone: Backbone,
+    store: FeatureStore,
+    augmentation: Augmentation,
+    views: int,
+    workers: int | None,
+    quiet: bool,
+) -> tuple[Float[Tensor, "image view dim"], tuple[str, ...]]:
+    """Vectors [image, 1 + views, dim] and content hashes, in the order of `paths`."""
+    workers = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        contents = tuple(pool.map(content_hash, paths))
+    known = [store.load(augmentation.key(view), contents) for view in range(views + 1)]
+    tasks = [
+        _Task(content, path, missing)
+        for content, path in dict(zip(contents, paths, strict=True)).items()
+        if (missing := [view for view in range(views + 1) if content not in known[view]])
+    ]
+    if tasks:
+        _compute(tasks, known, backbone, store, augmentation, workers, quiet)
+    if not paths:
+        return torch.empty(0, views + 1, backbone.embed_dim), ()
+    rows = [torch.stack([known[view][content] for view in range(views + 1)]) for content in contents]
+    return torch.stack(rows), contents
+
+
+def _compute(
+    tasks: list[_Task],
+    known: list[dict[str, Tensor]],
+    backbone: Backbone,
+    store: FeatureStore,
+    augmentation: Augmentation,
+    workers: int,
+    quiet: bool,
+) -> None:
+    """Compute what `tasks` name into `known` and the store."""
+    unsaved: list[dict[str, Tensor]] = [{} for _ in known]
+    unreadable: dict[str, str] = {}
+    last_kept = time.monotonic()
+
+    def keep() -> None:
+        for view, vectors in enumerate(unsaved):
+            store.add(augmentation.key(view), vectors)
+            vectors.clear()
+
+    def pixels(task: _Task) -> list[tuple[_Task, int, Tensor]]:
+        picture = read_picture(task.path)
+        views = (augmentation.make(picture, task.content, view, backbone.image_size) for view in task.views)
+        return [(task, view, backbone.preprocess(made)) for view, made in zip(task.views, views, strict=True)]
+
+    total = sum(len(task.views) for task in tasks)
+    with progress_bar("encoding pictures", total, "pictures", quiet=quiet) as advance:
+        for batch in _batches(_decoded(tasks, pixels, workers, unreadable)):
+            vectors = backbone.encode_images(torch.stack([item[2] for item in batch])).float().cpu()
+            for (task, view, _), vector in zip(batch, vectors, strict=True):
+                if not torch.isfinite(vector).all():
+                    raise FeatureError(
+                        f"the backbone {backbone.name} gives numbers that are not finite for {task.path}",
+                        fix="check the picture, and the model's weights with another picture",
+                    )
+                known[view][task.content] = unsaved[view][task.content] = vector.clone()
+            advance(len(batch))
+            if time.monotonic() - last_kept > KEEP_SECONDS:
+                keep()
+                last_kept = time.monotonic()
+    keep()
+    if unreadable:
+        raise UnreadableImages(unreadable, fix="mend or remove the files")
+
+
+def _decoded(tasks, pixels, workers: int, unreadable: dict[str, str]) -> Iterator[tuple[_Task, int, Tensor]]:
+    """Preprocessed views, decoded ahead in threads, never more than a few batches of them."""
+    from medvip.errors import MedvipError
+
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[tuple[_Task, Future]] = deque()
+        remaining = iter(tasks)
+        while True:
+            for task in islice(remaining, 2 * BATCH - len(ahead)):
+                ahead.append((task, pool.submit(pixels, task)))
+            if not ahead:
+                return
+            task, future = ahead.popleft()
+            try:
+                yield from future.result()
+            except MedvipError as error:
+                unreadable[task.path] = error.problem
+
+
+def _batches(items: Iterator[tuple[_Task, int, Tensor]]) -> Iterator[list[tuple[_Task, int, Tensor]]]:
+    while batch := list(islice(items, BATCH)):
+        yield batch

@@ -1,0 +1,74 @@
+"""Where the files are that a split file lists: paths relative to the data folder, never out of it."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from medvip.errors import DataError
+from medvip.images.arrays import is_file
+from medvip.images.reading import first_few
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+_PROBES = 200
+
+
+def relative_path(text: str, where: str) -> str:
+    r"""A listed path in one form: relative, with ``/``, without ``.`` and ``..``.
+
+    Raises
+    ------
+    DataError
+        When the path is empty, absolute, or leads out of the folder.
+
+    Examples
+    --------
+    >>> relative_path("./nevus\\a.png", "split.csv, line 2")
+    'nevus/a.png'
+    """
+    path = posixpath.normpath(text.strip().replace("\\", "/"))
+    if not text.strip() or path == ".":
+        raise DataError(f"{where}: the path is empty", fix="give each image its path in the data folder")
+    if path.startswith(("/", "../")) or path == ".." or _DRIVE.match(path):
+        raise DataError(
+            f"{where}: the path '{text}' leads out of the data folder",
+            fix="write paths relative to the data folder, and put the images in it",
+        )
+    return path
+
+
+def find_files(
+    paths: Sequence[str], folder: Path, listed_in: str, *, allow_missing: bool, look_around: bool = False
+) -> list[str]:
+    """Join listed paths with the place where the files are: `folder`, or near it.
+
+    With `look_around`, the place is the one, of `folder`, its direct sub-folders, and `folder`
+    when the paths begin with its own name, where most of the files are. Names that say
+    ``images`` are preferred among equals.
+
+    Raises
+    ------
+    DataError
+        When files are missing: says how many and which first. With `allow_missing`, only when
+        all are.
+    """
+    places: list[Callable[[str], Path]] = [folder.joinpath]
+    if look_around:
+        prefix = f"{folder.resolve().name}/"
+        if paths and all(path.startswith(prefix) for path in paths):
+            places.append(lambda path: folder / path.removeprefix(prefix))
+        inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        inner.sort(key=lambda path: path.name.casefold() != "images")
+        places += [path.joinpath for path in inner]
+    probes = paths[:: max(1, len(paths) // _PROBES)]
+    place = max(places, key=lambda join: sum(is_file(join(path)) for path in probes))
+    missing = [path for path in paths if not is_file(place(path))]
+    if missing and (not allow_missing or len(missing) == len(paths)):
+        raise DataError(
+            f"{len(missing)} of the {len(paths)} files listed in {listed_in} are not in {folder}: "
+            f"{first_few(missing)}",
+            fix="give the folder that the listed paths start from, or put the files there",
+        )
+    return [place(path).as_posix() for path in paths]

@@ -1,0 +1,202 @@
+"""One file -> one RGB picture, whatever the file's own kind of pixels.
+
+Two steps, so that files can be checked without the cost of the second: `decode` opens and
+decodes, `to_rgb` makes the pixels RGB.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from medvip.errors import DataError, UnreadableImages
+from medvip.images.arrays import address_of, load_picture
+from medvip.images.formats import picture_formats
+
+MAX_PIXELS = 178_956_970
+"""Pillow's own limit: a quarter of a gigabyte at 1.5 bytes a pixel."""
+
+_COLOUR_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
+_DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+_OTHER_MODES = frozenset({"LAB", "HSV"})
+# tag numbers of EXIF and TIFF
+_ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 274, 258, 262, 339
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_picture(path: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read one picture as RGB.
+
+    Turned as its EXIF data says; alpha over black; greyscale of 16 or 32 bits or of floating
+    point scaled from its own lowest..highest value to 0..255 (values that are not numbers are
+    left out of the range and become black, +infinity white; a constant picture is black).
+    Of several frames or pages the first is read.
+
+    Parameters
+    ----------
+    path
+        A file of any format that Pillow reads (drawings such as EPS aside), or
+        ``FILE.npz#ARRAY/INDEX``.
+    max_pixels
+        Width x height above which a file is refused, because a small file can unpack into
+        more than the memory holds. Pillow itself refuses twice its own limit, the default here;
+        to read larger pictures raise ``PIL.Image.MAX_IMAGE_PIXELS`` too.
+
+    Returns
+    -------
+    Image.Image
+        Mode RGB, [height, width] as the file has it.
+
+    Raises
+    ------
+    UnreadableImages
+        The file is missing, empty, truncated, too large, or not a picture.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = str(Path(folder, "deep.png"))
+    ...     Image.fromarray(np.array([[100, 200, 300]], dtype=np.uint16)).save(file)
+    ...     np.asarray(read_picture(file))[0, :, 0].tolist()
+    [0, 128, 255]
+    """
+    where = address_of(path)
+    try:
+        if where:
+            values = load_picture(where)
+            _limit(values.shape[1], values.shape[0], max_pixels)
+            return Image.fromarray(values).convert("RGB")
+        with Path(path).open("rb") as stream:
+            return to_rgb(decode(stream, max_pixels=max_pixels))
+    except Exception as error:
+        raise UnreadableImages(
+            {path: reason_of(error)}, fix="replace the file with a whole picture, or leave it out"
+        ) from error
+
+
+def decode(stream: IO[bytes], *, max_pixels: int = MAX_PIXELS, quick: bool = False) -> Image.Image:
+    """Open and decode a picture in its own mode; raises whatever went wrong (see `reason_of`).
+
+    With `quick` a JPEG is decoded at an eighth of its size: the whole file is still read
+    through, which is enough to find it truncated, in a fraction of the time.
+    """
+    if stream.seek(0, io.SEEK_END) == 0:
+        raise ValueError("the file is empty")
+    stream.seek(0)
+    try:
+        picture = Image.open(stream, formats=picture_formats())
+    except UnidentifiedImageError:
+        stream.seek(0)
+        raise ValueError(_kind_of_stranger(stream.read(256))) from None
+    _limit(picture.width, picture.height, max_pixels)
+    if quick and picture.format == "JPEG":
+        picture.draft(picture.mode, (max(1, picture.width // 8), max(1, picture.height // 8)))
+    picture.load()
+    if picture.mode not in _COLOUR_MODES | _DEEP_MODES | _OTHER_MODES:
+        raise ValueError(f"its pixels are of a kind that is not known here (mode {picture.mode})")
+    return picture
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Make a decoded picture RGB and turn it as its EXIF data says."""
+    if picture.mode in _DEEP_MODES:
+        grey = _scaled(_deep_values(picture))
+        if _tiff_tags(picture).get(_PHOTOMETRIC) == 0 and grey.any():
+            grey = 255 - grey  # white is zero; Pillow turns that round for 8 bits only
+        rgb = Image.fromarray(grey).convert("RGB")
+    elif picture.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        rgb = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+    elif picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        rgb = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
+    else:
+        rgb = picture.convert("RGB")
+    assert rgb is not None
+    turn = _TURNS.get(_orientation(picture) or 0)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, in one short phrase."""
+    if isinstance(error, DataError):
+        return error.problem
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return f"too large: it unpacks to more pixels than Pillow's limit of {Image.MAX_IMAGE_PIXELS}"
+    if isinstance(error, MemoryError):
+        return "too large for the memory"
+    lines = str(error).splitlines()
+    text = lines[0][:200] if lines else type(error).__name__
+    if any(word in text.lower() for word in ("truncated", "not enough image data", "unexpected end")):
+        return f"truncated ({text})"
+    return text if isinstance(error, ValueError) else f"damaged ({text})"
+
+
+def _limit(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ValueError(
+            f"too large: {width} x {height} = {width * height} pixels, the limit is {max_pixels}"
+        )
+    if width * height == 0:
+        raise ValueError("it has no pixels")
+
+
+def _kind_of_stranger(start: bytes) -> str:
+    if start[128:132] == b"DICM":
+        return "a DICOM file, which is not read here; export it as PNG"
+    if start.lstrip()[:1] == b"<":
+        return "not a picture: it is a web page or other text with tags (a failed download?)"
+    return "not a picture, or damaged at its very start"
+
+
+def _orientation(picture: Image.Image) -> int | None:
+    try:
+        return picture.getexif().get(_ORIENTATION)
+    except Exception:  # damaged camera data do not spoil the pixels
+        return None
+
+
+def _deep_values(picture: Image.Image) -> np.ndarray:
+    """Pixel values [height, width]; 32-bit unsigned TIFF come from Pillow as signed."""
+    values = np.asarray(picture)
+    tags = _tiff_tags(picture)
+    unsigned = tags.get(_SAMPLE_FORMAT, (1,))[0] == 1 and tags.get(_BITS_PER_SAMPLE) == (32,)
+    return values.view(np.uint32) if picture.mode == "I" and tags and unsigned else values
+
+
+def _tiff_tags(picture: Image.Image) -> Mapping[int, Any]:
+    return getattr(picture, "tag_v2", {})
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Values [height, width] of any number type -> uint8, lowest..highest becoming 0..255."""
+    values = values.astype(np.float64)
+    finite = np.isfinite(values)
+    if not finite.any():
+        return np.zeros(values.shape, np.uint8)
+    low, high = values[finite].min(), values[finite].max()
+    values = np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
+    if low == high:
+        return np.zeros(values.shape, np.uint8)
+    return np.rint((values - low) / (high - low) * 255).astype(np.uint8)

@@ -1,0 +1,42 @@
+"""Learned context vectors between a text's tokens, and symptoms of a class side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def insert_context(
+    embeddings: Float[Tensor, "text token token_dim"],
+    context: Float[Tensor, "context token_dim"],
+    start_tokens: int,
+) -> Float[Tensor, "text token_and_context token_dim"]:
+    """Every text with the context vectors put in right after its start tokens.
+
+    ViP's context prompt: [start, p_1 ... p_M, symptom, end].
+    """
+    start, rest = embeddings[:, :start_tokens], embeddings[:, start_tokens:]
+    return torch.cat([start, context.expand(len(embeddings), -1, -1), rest], dim=1)
+
+
+def padded_by_class(
+    vectors: Float[Tensor, "text dim"], counts: Sequence[int]
+) -> tuple[Float[Tensor, "class symptom dim"], Bool[Tensor, "class symptom"]]:
+    """Vectors of all symptoms, class after class, as one block; zeros where a class has fewer.
+
+    Returns the block, and where a symptom stands.
+
+    Examples
+    --------
+    >>> block, present = padded_by_class(torch.ones(3, 2), [1, 2])
+    >>> block.shape, present.tolist()
+    (torch.Size([2, 2, 2]), [[True, False], [True, True]])
+    """
+    present = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
+    present = present.to(vectors.device)
+    block = vectors.new_zeros(*present.shape, vectors.shape[-1])
+    block[present] = vectors
+    return block, present

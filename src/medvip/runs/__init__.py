@@ -1,0 +1,7 @@
+"""A trained classifier: made by `fit`, kept in a folder, loaded by `load_run`."""
+
+from medvip.runs.fitting import fit
+from medvip.runs.folder import load_run
+from medvip.runs.run import Run
+
+__all__ = ["Run", "fit", "load_run"]

@@ -1,0 +1,72 @@
+"""The run's model card: what it is, what it was measured on, what it must not be used for."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medvip.runs.run import Run
+
+
+def model_card(run: Run) -> str:
+    """Markdown (the form of Mitchell et al. 2019, shortened); names from files are escaped."""
+    config = run.config
+    data, backbone = config["data"], config["backbone"]
+    lines = [
+        f"# {_text(config['method'])} on {_text(data['name'])}",
+        "",
+        f"Made {config['made']['date']} with medvip {config['made']['medvip']}. "
+        "**A research tool, not a medical device: not for diagnosis.** "
+        "It knows only the classes below and will name one of them for any picture.",
+        "",
+        "## Trained on",
+        "",
+        f"- backbone: {_text(backbone['name'])} (fingerprint {backbone['fingerprint'][:12]})",
+        f"- options: {_text(str(config['options']))}",
+        "",
+        "| class | train | val | test |",
+        "|---|---|---|---|",
+        *(
+            f"| {_text(name)} | " + " | ".join(str(data["images"][s][name]) for s in data["images"]) + " |"
+            for name in config["classes"]
+        ),
+        "",
+        *(f"- {_text(note)}" for note in data["notes"]),
+    ]
+    if config["stopped"]:
+        lines += ["", f"**Training stopped early:** {_text(config['stopped'])}"]
+    for split, figures in run.metrics.items():
+        lines += ["", f"## Measured on {split}", "", *_figures(figures)]
+    if run.symptoms is not None:
+        origin = run.symptoms.provenance
+        lines += [
+            "",
+            "## Symptoms",
+            "",
+            f"Written by: {_text(origin.author)} ({_text(origin.method)}). "
+            + (f"Reviewed by {_text(origin.reviewed_by)}." if origin.reviewed_by else "**Not reviewed.**"),
+            "",
+        ]
+        for name, texts in zip(run.classes, run.symptoms.for_classes(run.classes), strict=True):
+            lines += [f"- {_text(name)}: " + "; ".join(_text(text) for text in texts)]
+    return "\n".join(
+        [*lines, "", "## Use", "", "    medvip predict THIS_FOLDER pictures/ --out predictions.csv", ""]
+    )
+
+
+def _figures(figures: dict) -> list[str]:
+    rows = ["| figure | value | 95 % interval |", "|---|---|---|"]
+    for name in ("accuracy", "macro_f1", "balanced_accuracy", "auroc", "ece"):
+        value, low, high = (figures[name][key] for key in ("value", "low", "high"))
+        rows.append(f"| {name} | {_number(value)} | {_number(low)} to {_number(high)} |")
+    return [*rows, "", f"{figures['images']} images, {figures['groups']} groups; {figures['interval']}."]
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _text(text: str) -> str:
+    """Text from a file as text: Markdown's and HTML's signs escaped, one line."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|&~])", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,157 @@
+"""A trained classifier that takes pictures: the backbone, what was learned, and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from medvip.backbones import Backbone
+from medvip.errors import DataError
+from medvip.evaluation import Metrics, evaluate
+from medvip.explanation import Explanation, contributions
+from medvip.features import FeatureTable, compute_features, encode_paths
+from medvip.methods import Method
+from medvip.symptoms import SymptomSet
+from medvip.types import ImageDataset, Split
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One picture's class, and the probability of every class by name."""
+
+    path: str
+    prediction: str
+    probabilities: dict[str, float]
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the predicted class."""
+        return self.probabilities[self.prediction]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A fitted method on its backbone.
+
+    Attributes
+    ----------
+    backbone, method
+        The frozen encoders, and what was learned on them.
+    symptoms
+        What the method was given; None for methods that need none.
+    config
+        All that was decided: data, seeds, options, versions. What `config.json` holds.
+    metrics
+        By split, as in `metrics.json`.
+    """
+
+    backbone: Backbone
+    method: Method
+    symptoms: SymptomSet | None
+    config: dict[str, Any]
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the columns of `predict_proba`."""
+        return self.method.classes
+
+    def predict_proba(self, paths: Sequence[str | Path], **reading: Any) -> Float[np.ndarray, "image class"]:
+        """Probability of each class for each picture; `reading` goes to `encode_paths`."""
+        return self.method.predict_proba(self._encode(paths, **reading))
+
+    def predict(self, paths: Sequence[str | Path], **reading: Any) -> list[Prediction]:
+        """The most probable class of each picture.
+
+        Raises
+        ------
+        UnreadableImages
+            Pictures that cannot be read, all of them listed.
+        """
+        return [
+            Prediction(
+                str(path),
+                self.classes[int(row.argmax())],
+                dict(zip(self.classes, map(float, row), strict=True)),
+            )
+            for path, row in zip(paths, self.predict_proba(paths, **reading), strict=True)
+        ]
+
+    def evaluate(self, dataset: ImageDataset, split: Split = "test", **reading: Any) -> Metrics:
+        """All figures with intervals on one split of a data set with the same classes.
+
+        Raises
+        ------
+        DataError
+            The data set has other classes, or no picture in that split.
+        """
+        self.require_classes(dataset)
+        part = dataset.only(split)
+        if len(part) == 0:
+            raise DataError(
+                f"{dataset.name} has no {split} images",
+                fix="choose another split (--split train, val or test)",
+            )
+        # Encoded as one block, whatever split it is: only training pictures get views.
+        table = compute_features(
+            part.with_samples(replace(sample, split="test") for sample in part), self.backbone, **reading
+        ).test
+        return self.evaluate_table(table)
+
+    def evaluate_table(self, table: FeatureTable) -> Metrics:
+        """All figures with intervals from vectors."""
+        return evaluate(
+            self.method.predict_proba(table.plain), table.labels.numpy(), table.classes, groups=table.groups
+        )
+
+    def explain(self, paths: Sequence[str | Path], **reading: Any) -> list[Explanation]:
+        """What each class's logit is made of, picture by picture. Exact; for the method vip.
+
+        Raises
+        ------
+        UsageError
+            The run's method is not vip.
+        """
+        images = self._encode(paths, **reading)
+        texts = self.symptoms.for_classes(self.classes) if self.symptoms else ()
+        shares = contributions(images, self.method.state(), self.backbone.logit_scale, self.classes, texts)
+        table = self.method.predict_proba(images)
+        return [
+            Explanation(
+                str(path),
+                self.classes[int(row.argmax())],
+                dict(zip(self.classes, map(float, row), strict=True)),
+                classes,
+            )
+            for path, row, classes in zip(paths, table, shares, strict=True)
+        ]
+
+    def save(self, folder: str | Path, *, force: bool = False) -> Path:
+        """Write the run folder, whole or not at all.
+
+        Raises
+        ------
+        RunError
+            `folder` is there and `force` is not set, or it cannot be written.
+        """
+        from medvip.runs.folder import save_run
+
+        return save_run(self, Path(folder), force=force)
+
+    def require_classes(self, dataset: ImageDataset) -> None:
+        """Raise `DataError` unless the data set's classes are the run's."""
+        if set(dataset.classes) != set(self.classes):
+            raise DataError(
+                f"{dataset.name} has the classes {', '.join(dataset.classes)}, "
+                f"but the run was trained on {', '.join(self.classes)}",
+                fix="evaluate on a data set whose folders have the run's class names",
+            )
+
+    def _encode(self, paths: Sequence[str | Path], **reading: Any) -> Float[Tensor, "image dim"]:
+        return encode_paths([str(path) for path in paths], self.backbone, **reading)

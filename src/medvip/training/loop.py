@@ -1,0 +1,151 @@
+"""The one loop: epochs over kept vectors, the best epoch by validation, the same bits each time."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from medvip.errors import TrainingError
+from medvip.features import FeatureTable
+from medvip.progress import progress_bar
+from medvip.training.recipe import Recipe
+
+
+def train_model(
+    model: nn.Module,
+    train: FeatureTable,
+    validation: FeatureTable,
+    recipe: Recipe,
+    seed: int,
+    history: list[dict[str, Any]],
+    *,
+    quiet: bool = False,
+) -> None:
+    """Train `model` in place and leave it at its best epoch by `recipe.select_by`.
+
+    Each step draws one view of each image of its batch. Nothing but `seed` decides the order of
+    images and views, so on one machine the same seed gives the same bits.
+
+    Parameters
+    ----------
+    model
+        Image vectors [batch, dim] to logits [batch, class]; its parameters are trained.
+    train, validation
+        What to learn from, and what to choose the epoch by.
+    recipe
+        Optimiser, schedule, model selection.
+    seed
+        Of the order of images and views.
+    history
+        Receives an entry for each epoch: ``epoch``, ``learning_rate``, ``loss``,
+        ``val_accuracy``, ``val_macro_f1``, ``val_loss``, ``seconds``, and ``best`` in the epochs
+        that were the best so far.
+    quiet
+        Without live progress.
+
+    Raises
+    ------
+    TrainingError
+        No image to learn or to choose by, or a loss that is not finite. In the second case the
+        model is left at the best epoch so far.
+    """
+    if len(train) == 0 or (len(validation) == 0 and recipe.select_by != "last"):
+        raise TrainingError(
+            f"there are {len(train)} training and {len(validation)} validation images",
+            fix="give both, or choose the last epoch (select_by = last)",
+        )
+    device = next(model.parameters()).device
+    vectors, labels = train.vectors.to(device), train.labels.to(device)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = _optimizer(model, recipe)
+    best_score, best_state = -math.inf, copy.deepcopy(model.state_dict())
+    try:
+        with progress_bar("training", recipe.epochs, "epochs", quiet=quiet) as advance:
+            for epoch in range(recipe.epochs):
+                started = time.perf_counter()
+                rate = recipe.learning_rate_at(epoch)
+                loss = _one_epoch(model, vectors, labels, optimizer, rate, recipe.batch_size, generator)
+                entry: dict[str, Any] = {"epoch": epoch + 1, "learning_rate": rate, "loss": loss}
+                entry |= validation_scores(model, validation)
+                score = _score(entry, recipe)
+                if score > best_score:
+                    best_score, best_state = score, copy.deepcopy(model.state_dict())
+                    entry["best"] = True
+                history.append(entry | {"seconds": time.perf_counter() - started})
+                advance(1)
+    finally:
+        model.load_state_dict(best_state)
+
+
+def _one_epoch(
+    model: nn.Module,
+    vectors: Float[Tensor, "image view dim"],
+    labels: Int[Tensor, " image"],
+    optimizer: torch.optim.Optimizer,
+    learning_rate: float,
+    batch_size: int,
+    generator: torch.Generator,
+) -> float:
+    """Mean cross-entropy over one pass; each image is shown once, in one of its views."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    model.train()
+    images, views = vectors.shape[:2]
+    order = torch.randperm(images, generator=generator).to(labels.device)
+    view = torch.randint(views, (images,), generator=generator).to(labels.device)
+    total = torch.zeros((), device=labels.device)
+    for batch in order.split(batch_size):
+        loss = nn.functional.cross_entropy(model(vectors[batch, view[batch]]), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(batch)
+    mean = float(total) / images
+    if not math.isfinite(mean):
+        raise TrainingError(
+            f"the loss is {mean} at learning rate {learning_rate:g}; the best epoch before is kept",
+            fix="lower the learning rate (--learning-rate), and check the vectors for extreme values",
+        )
+    return mean
+
+
+@torch.no_grad()
+def validation_scores(model: nn.Module, validation: FeatureTable) -> dict[str, float]:
+    """Accuracy, macro-F1 and cross-entropy on the plain pictures; empty without pictures."""
+    from sklearn.metrics import f1_score
+
+    if len(validation) == 0:
+        return {}
+    model.eval()
+    logits = model(validation.plain).cpu()
+    predicted = logits.argmax(-1)
+    f1 = f1_score(
+        validation.labels, predicted, labels=range(len(validation.classes)), average="macro", zero_division=0
+    )
+    return {
+        "val_accuracy": (predicted == validation.labels).double().mean().item(),
+        "val_macro_f1": float(f1),
+        "val_loss": nn.functional.cross_entropy(logits, validation.labels).item(),
+    }
+
+
+def _score(entry: dict[str, Any], recipe: Recipe) -> float:
+    if recipe.select_by == "last":
+        return float(entry["epoch"])
+    value = float(entry[f"val_{recipe.select_by}"])
+    return -value if recipe.select_by == "loss" else value
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )

@@ -1,0 +1,96 @@
+"""How to train: every number of it in one frozen place."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from medvip.errors import UsageError
+
+Optimizer = Literal["sgd", "adamw"]
+Selection = Literal["accuracy", "macro_f1", "loss", "last"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimiser, schedule and model selection.
+
+    Attributes
+    ----------
+    optimizer
+        ``"sgd"`` or ``"adamw"``.
+    learning_rate, momentum, weight_decay
+        Of the optimiser; `momentum` is SGD's.
+    epochs, batch_size
+        Passes over the training images, and images a step.
+    warmup_epochs, warmup_learning_rate
+        The first epochs run at this constant rate, then a half cosine leads to zero.
+    select_by
+        Which validation score decides the epoch that is kept; the earliest of equals.
+        ``"last"`` keeps the last epoch.
+    """
+
+    optimizer: Optimizer = "sgd"
+    learning_rate: float = 0.002
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    epochs: int = 50
+    batch_size: int = 32
+    warmup_epochs: int = 1
+    warmup_learning_rate: float = 1e-5
+    select_by: Selection = "accuracy"
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in get_args(Optimizer):
+            raise UsageError(f"optimizer is {self.optimizer!r}", fix=f"use one of {get_args(Optimizer)}")
+        if self.select_by not in get_args(Selection):
+            raise UsageError(f"select_by is {self.select_by!r}", fix=f"use one of {get_args(Selection)}")
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}", fix="use 1 or more")
+        for name in ("learning_rate", "momentum", "weight_decay", "warmup_epochs", "warmup_learning_rate"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"{name} is {value}", fix="use a finite number, 0 or more")
+
+    def learning_rate_at(self, epoch: int) -> float:
+        """Rate of one epoch, counted from 0.
+
+        Examples
+        --------
+        >>> [Recipe().learning_rate_at(epoch) for epoch in (0, 25)]
+        [1e-05, 0.001]
+        """
+        if epoch < self.warmup_epochs:
+            return self.warmup_learning_rate
+        return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+
+
+RECIPES: dict[str, Recipe] = {
+    "paper": Recipe(),
+    "fast": Recipe(learning_rate=0.05, epochs=10, batch_size=32, warmup_epochs=0),
+}
+"""``paper``: the reference code's settings for ViT-B/16. ``fast``: ours (docs/recipes.md)."""
+
+
+def get_recipe(recipe: str | Recipe | dict[str, Any], **changes: Any) -> Recipe:
+    """A recipe by name, or as it is or from its fields; `changes` replace single values.
+
+    Raises
+    ------
+    UsageError
+        No such recipe, no such field, or a value out of range.
+    """
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            raise UsageError(f"there is no recipe {recipe!r}", fix=f"use one of: {', '.join(RECIPES)}")
+        recipe = RECIPES[recipe]
+    known = {field.name for field in fields(Recipe)}
+    given = {**(recipe if isinstance(recipe, dict) else {}), **changes}
+    if unknown := given.keys() - known:
+        raise UsageError(
+            f"a recipe has no {sorted(unknown)}", fix=f"its values are: {', '.join(sorted(known))}"
+        )
+    base = recipe if isinstance(recipe, Recipe) else Recipe()
+    return replace(base, **given)
