@@ -23,7 +23,7 @@ def build_tiny_clip(folder: Path) -> Path:
     """A CLIPModel folder: text width 32, image width 40, joint width 24, 30-pixel pictures."""
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-    letters = _byte_letters()
+    letters = byte_letters()
     words = letters + [letter + "</w>" for letter in letters] + ["<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
@@ -47,7 +47,7 @@ def build_tiny_clip(folder: Path) -> Path:
 
 
 def build_tiny_siglip(folder: Path) -> Path:
-    """A SiglipModel folder: text width 32, joint width 32 (as its vision width), 16 tokens."""
+    """A SiglipModel folder: text width 32, joint width 40 (SigLIP's is its image width), 64 tokens."""
     import sentencepiece
     from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel, SiglipTokenizer
 
@@ -78,7 +78,7 @@ def _louder(config):
     return config
 
 
-def _byte_letters() -> list[str]:
+def byte_letters() -> list[str]:
     """The 256 printable stand-ins for bytes that byte-level BPE uses."""
     kept = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in kept]

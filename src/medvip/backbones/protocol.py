@@ -38,9 +38,6 @@ class Backbone(Protocol):
     ----------
     name
         What the user asked for: ``"embedded"``, a folder or a hub id.
-    fingerprint
-        Hash of all that decides the vectors: weights, preprocessing, tokeniser. A run is
-        refused on a backbone with another fingerprint.
     image_size
         Side of the square that the image encoder takes, in pixels.
     embed_dim
@@ -59,7 +56,6 @@ class Backbone(Protocol):
     """
 
     name: str
-    fingerprint: str
     image_size: int
     embed_dim: int
     token_dim: int
@@ -67,6 +63,14 @@ class Backbone(Protocol):
     start_tokens: int
     logit_scale: float
     device: torch.device
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that decides the vectors: weights, preprocessing, tokeniser.
+
+        A run is refused on a backbone with another fingerprint.
+        """
+        ...
 
     def preprocess(self, picture: Image.Image) -> Float[Tensor, "3 size size"]:
         """An RGB picture of any size as the image encoder's input, on the CPU."""

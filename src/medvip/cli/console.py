@@ -12,8 +12,8 @@ def say(text: str = "") -> None:
 
 
 def complain(text: str) -> None:
-    """One or more lines on standard error."""
-    print(printable(text), file=sys.stderr)
+    """One line on standard error, whatever line ends the text holds: a file name may hold some."""
+    print(printable(text).replace("\n", "\\n"), file=sys.stderr)
 
 
 def say_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -22,6 +22,7 @@ def demo(
         str | None, typer.Option(help="With --data: symptom file or ready-made set.", show_default=False)
     ] = None,
     seed: o.Seed = 1,
+    force: o.Force = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Compare zero-shot by names, zero-shot by symptoms and ViP, and leave a run folder.
@@ -37,8 +38,10 @@ def demo(
     from medvip.features import Augmentation, compute_features
     from medvip.phantoms import draw_phantoms
     from medvip.runs.fitting import fit_features
+    from medvip.runs.folder import require_free
 
     started = time.monotonic()
+    require_free(out / "run", force=force)
     if data is None:
         say("Drawing phantoms: pictures that look like skin lesions but are DRAWN, not medical.")
         data, symptoms = draw_phantoms(out / "phantoms", seed=seed), symptoms or "phantoms"
@@ -61,7 +64,7 @@ def demo(
     for name in METHODS:
         options = {"seed": seed} if name == "vip" else {}
         method = medvip.create_method(name, backbone, symptom_set, **options)
-        kept = {"out": out / "run", "force": True} if name == "vip" else {}
+        kept = {"out": out / "run", "force": force} if name == "vip" else {}
         run = fit_features(method, features, dataset, Augmentation(), quiet=quiet, **kept)
         figures = run.metrics["test"]
         rows.append([name, *(_cell(figures[key]) for key in ("accuracy", "macro_f1", "auroc"))])

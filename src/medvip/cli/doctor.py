@@ -35,6 +35,8 @@ def doctor(
 
     Exit code 1 when something that medvip needs is broken. Sends nothing but one request for the
     hub's front page, and not even that with --offline.
+
+    Example: medvip doctor --offline
     """
     looks: list[Callable[[], Finding]] = [_python, _packages, _torch, _embedded, _cache, _disk, _threads]
     findings = [look() for look in looks] + ([] if offline else [_hub()])
@@ -135,6 +137,7 @@ def _threads() -> Finding:
 
 
 def _hub() -> Finding:
+    import http.client
     import urllib.request
 
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
@@ -143,6 +146,6 @@ def _hub() -> Finding:
     try:
         with urllib.request.urlopen(address, timeout=5):
             return Finding("model hub", f"{address} answers")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         fix = "none needed for --backbone embedded or a model folder; else check network and proxy"
         return Finding("model hub", f"{address} does not answer ({type(error).__name__})", fix, needed=False)

@@ -10,6 +10,7 @@ import typer
 
 from medvip.cli import options as o
 from medvip.cli.console import complain, say, say_table
+from medvip.types import ImageDataset
 
 
 def evaluate(
@@ -21,6 +22,7 @@ def evaluate(
     split_seed: o.SplitSeed = 1,
     allow_leakage: o.AllowLeakage = False,
     skip_unreadable: o.SkipUnreadable = False,
+    backbone: o.OtherBackbone = None,
     device: o.Device = "auto",
     force: o.Force = False,
     quiet: o.Quiet = False,
@@ -40,7 +42,7 @@ def evaluate(
         raise UsageError(f"there is no split {split!r}", fix="use train, val, test or all")
     if out is not None and out.exists() and not force:
         raise RunError(f"{out} is there already", fix="choose another --out, or replace it with --force")
-    loaded = medvip.load_run(run, device=device)
+    loaded = o.load_given_run(run, backbone, device)
     dataset = medvip.load_dataset(
         data,
         split_file=split_file,
@@ -53,6 +55,11 @@ def evaluate(
         dataset = dataset.with_samples(replace(sample, split="test") for sample in dataset)
     for note in dataset.notes:
         complain(f"note: {note}")
+    if split != "all" and _split_otherwise(loaded.config, dataset):
+        complain(
+            "warning: these splits are not those of the run's training, so pictures that it learned from may "
+            "be measured; give the training's --split-seed or --split-file, or --split all for new pictures"
+        )
     metrics = loaded.evaluate(dataset, "test" if split == "all" else split, quiet=quiet)
     if out is not None:
         write_atomically(out, json.dumps({split: metrics.to_json()}, indent=2) + "\n")
@@ -65,3 +72,14 @@ def evaluate(
             for name, c in metrics.per_class.items()
         ],
     )
+
+
+def _split_otherwise(config: dict, dataset: ImageDataset) -> bool:
+    """Whether the splits were made here, and otherwise than when the run was trained."""
+    made = [note for note in dataset.notes if note.startswith("splits made")]
+    recorded = config.get("data", {})
+    same = (
+        set(made) <= set(recorded.get("notes", ()))
+        and recorded.get("images", {}).get("test") == dataset.only("test").counts()
+    )
+    return bool(made) and not same

@@ -16,6 +16,7 @@ def explain(
     run: o.RunFolder,
     pictures: o.Pictures,
     out: Annotated[Path, typer.Option(help="Folder for explanations.json.", show_default=False)],
+    backbone: o.OtherBackbone = None,
     device: o.Device = "auto",
     force: o.Force = False,
     quiet: o.Quiet = False,
@@ -24,7 +25,6 @@ def explain(
 
     Example: medvip explain run lesion.png --out why
     """
-    import medvip
     from medvip.atomic import write_atomically
     from medvip.errors import RunError
 
@@ -32,9 +32,10 @@ def explain(
     if file.exists() and not force:
         raise RunError(f"{file} is there already", fix="choose another --out, or replace it with --force")
     paths = o.picture_paths(pictures)
-    explained = medvip.load_run(run, device=device).explain(paths, quiet=quiet)
+    explained = o.load_given_run(run, backbone, device).explain(paths, quiet=quiet)
     content = [explanation.to_json() for explanation in explained]
-    write_atomically(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(file, text.encode("utf-8", errors="backslashreplace"))
     for explanation in explained[:3]:
         rows = []
         for part in explanation.classes:

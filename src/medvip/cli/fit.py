@@ -40,7 +40,7 @@ def fit(
             show_default=False,
         ),
     ] = None,
-    context: Annotated[int, typer.Option(help="Number of learned context vectors (M).")] = 4,
+    context: Annotated[int, typer.Option(help="Number of learned context vectors (M).", min=0)] = 4,
     shots: Annotated[
         int | None, typer.Option(help="Training pictures a class; all when not given.", show_default=False)
     ] = None,

@@ -11,11 +11,10 @@ import warnings
 from collections.abc import Sequence
 
 import typer
-from click.exceptions import ClickException
 
 import medvip
 from medvip.cli import demo, doctor, evaluate, explain, features, fit, predict, symptoms
-from medvip.cli.console import complain
+from medvip.cli.console import complain, say
 from medvip.errors import MedvipError, UsageError
 
 app = typer.Typer(
@@ -37,10 +36,14 @@ app.add_typer(symptoms.app, name="symptoms")
 app.command("doctor")(doctor.doctor)
 
 
+# What typer raises on wrong usage. Its home moves between typer's versions; its child's does not.
+WrongUsage = typer.BadParameter.__bases__[0]
+
+
 @app.callback(invoke_without_command=True)
 def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
     if version:
-        print(f"medvip {medvip.__version__}")
+        say(f"medvip {medvip.__version__}")
         raise typer.Exit
 
 
@@ -58,14 +61,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"error: {error.problem}")
         complain(f"to mend it: {error.fix}")
         return 2 if isinstance(error, UsageError) else 1
-    except ClickException as error:
+    except WrongUsage as error:
         if debug:
             raise
-        error.show()
+        if type(error).__name__ == "NoArgsIsHelpError":
+            say(str(error))
+            return 2
+        context = getattr(error, "ctx", None)
+        complain(f"error: {error.format_message()}")  # type: ignore[attr-defined]
+        complain(f"to mend it: see {context.command_path if context else 'medvip'} --help")
         return 2
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted; what was computed is kept")
         return 130
+    except OSError as error:
+        if debug:
+            raise
+        complain(f"error: {error}")
+        complain("to mend it: check the path, its rights and the disk")
+        return 1
     except Exception as error:
         if debug:
             raise

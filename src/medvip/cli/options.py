@@ -39,6 +39,15 @@ BackboneName = Annotated[
         help="embedded (no download), a folder of a CLIP or SigLIP, or its id on the Hugging Face hub."
     ),
 ]
+OtherBackbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        help="Where the run's backbone lies on this machine, when not where it lay in training. "
+        "Another one than that of the training is refused.",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Views = Annotated[int, typer.Option(help="Augmented views of each training picture beside the plain one.")]
 Crop = Annotated[bool, typer.Option("--crop/--no-crop", help="Whether views are random resized crops.")]
@@ -46,7 +55,7 @@ Flip = Annotated[
     bool,
     typer.Option("--flip/--no-flip", help="Whether half of the views are mirrored. Not for chest X-rays."),
 ]
-Seed = Annotated[int, typer.Option(help="Of training, few-shot sampling and views.")]
+Seed = Annotated[int, typer.Option(help="Of training, few-shot sampling and views.", min=0, max=2**32 - 1)]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier call wrote there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
@@ -67,24 +76,21 @@ def picture_paths(given: list[str]) -> list[str]:
         Something given matches no file.
     """
     import glob
-
-    from PIL import Image
+    import os
 
     from medvip.errors import UsageError
+    from medvip.images.arrays import address_of, is_file
 
-    Image.init()
     found: dict[str, None] = {}
     for item in given:
         path = Path(item).expanduser()
-        if path.is_dir():
-            matches = [
-                p for p in sorted(path.rglob("*")) if p.suffix.lower() in Image.EXTENSION and _seen(p, path)
-            ]
-        elif path.exists() or "#" in item:
+        if os.path.isdir(path):  # noqa: PTH112 (unlike Path's, False for names that no folder can have)
+            matches = [p for p in sorted(path.rglob("*")) if _seen(p, path)]
+        elif is_file(path) or address_of(item):
             matches = [path]
         else:
             globbed = glob.glob(item, recursive=True)  # noqa: PTH207 (Path.glob refuses absolute patterns)
-            matches = [Path(match) for match in sorted(globbed) if Path(match).is_file()]
+            matches = [Path(match) for match in sorted(globbed) if is_file(match)]
         if not matches:
             raise UsageError(
                 f"no picture at {item}", fix="give picture files, folders of them, or globs in quotes"
@@ -94,4 +100,15 @@ def picture_paths(given: list[str]) -> list[str]:
 
 
 def _seen(path: Path, root: Path) -> bool:
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    from medvip.images.formats import has_picture_name
+
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return not hidden and has_picture_name(path) and path.is_file()
+
+
+def load_given_run(run: Path, backbone: str | None, device: str):
+    """The run, on the backbone that it recorded or on the same one lying elsewhere."""
+    import medvip
+
+    given = medvip.load_backbone(backbone, device=device) if backbone else None
+    return medvip.load_run(run, backbone=given, device=device)

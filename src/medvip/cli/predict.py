@@ -19,30 +19,34 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="CSV file; the terminal when not given.", show_default=False)
     ] = None,
+    backbone: o.OtherBackbone = None,
     device: o.Device = "auto",
     force: o.Force = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Classify pictures: path, prediction, confidence and every class's probability as CSV.
 
+    A path that a spreadsheet would take for a formula (it begins with =, +, - or @) is written as
+    ./PATH; class names are written as they are.
+
     Example: medvip predict run scans/ "more/*.png" --out predictions.csv
     """
-    import medvip
     from medvip.atomic import write_atomically
     from medvip.errors import RunError
 
     if out is not None and out.exists() and not force:
         raise RunError(f"{out} is there already", fix="choose another --out, or replace it with --force")
     paths = o.picture_paths(pictures)
-    loaded = medvip.load_run(run, device=device)
+    loaded = o.load_given_run(run, backbone, device)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "prediction", "confidence", *loaded.classes])
     for made in loaded.predict(paths, quiet=quiet):
         probabilities = [f"{value:.6f}" for value in made.probabilities.values()]
-        writer.writerow([made.path, made.prediction, f"{made.confidence:.6f}", *probabilities])
+        path = f"./{made.path}" if made.path[0] in "=+-@\t\r" else made.path
+        writer.writerow([path, made.prediction, f"{made.confidence:.6f}", *probabilities])
     if out is None:
         say(text.getvalue().rstrip("\n"))
     else:
-        write_atomically(out, text.getvalue())
+        write_atomically(out, text.getvalue().encode("utf-8", errors="backslashreplace"))
         say(f"{len(paths)} predictions written to {out}")

@@ -11,8 +11,12 @@ from medvip.cli import options as o
 from medvip.cli.console import say, say_table
 
 app = typer.Typer(
-    help="Lists, shows, checks and imports symptom sets.", no_args_is_help=True, rich_markup_mode=None
+    help="Lists, shows, checks and imports symptom sets.",
+    epilog="Example: medvip symptoms show melanoma-nevus",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
+
 
 Which = Annotated[
     str, typer.Argument(help="A symptom file, or the name of a ready-made set.", show_default=False)
@@ -21,7 +25,10 @@ Which = Annotated[
 
 @app.command("list")
 def list_() -> None:
-    """List the ready-made sets."""
+    """List the ready-made sets.
+
+    Example: medvip symptoms list
+    """
     from medvip.symptoms import ready_made
 
     say_table("ready-made symptom sets", ["name", "what for"], list(map(list, ready_made().items())))
@@ -49,7 +56,7 @@ def show(symptoms: Which) -> None:
 def check(
     symptoms: Which,
     backbone: o.BackboneName = "embedded",
-    context: Annotated[int, typer.Option(help="Number of learned context vectors.")] = 4,
+    context: Annotated[int, typer.Option(help="Number of learned context vectors.", min=0)] = 4,
 ) -> None:
     """Check a set: empty, too long, twice, or naming its own class. Exit code 1 on an error.
 

@@ -57,7 +57,7 @@ class Augmentation:
         """Name of a view's folder in the cache; view 0 is the plain picture."""
         if view == 0:
             return PLAIN
-        crop = "none" if self.scale is None else f"{self.scale[0]:g}-{self.scale[1]:g}"
+        crop = "none" if self.scale is None else f"{float(self.scale[0])}-{float(self.scale[1])}"
         return f"crop_{crop}_flip_{int(self.flip)}_seed_{self.seed}_view_{view}"
 
     def make(self, picture: Image.Image, content: str, view: int, side: int) -> Image.Image:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medvip.backbones import Backbone
-from medvip.errors import FeatureError, UnreadableImages
+from medvip.errors import FeatureError, MedvipError, UnreadableImages
 from medvip.features.augmentation import Augmentation
 from medvip.features.store import FeatureStore
 from medvip.features.table import Features, FeatureTable
@@ -30,6 +30,7 @@ from medvip.types import ImageDataset
 
 BATCH = 32
 KEEP_SECONDS = 5.0
+MEND = "mend or remove the files"
 
 
 def compute_features(
@@ -65,10 +66,15 @@ def compute_features(
     """
     augmentation = augmentation or Augmentation()
     store = FeatureStore(backbone.fingerprint, cache)
+    unreadable: dict[str, str] = {}
 
-    def table(split: ImageDataset, views: int) -> FeatureTable:
+    def table(split: ImageDataset, views: int) -> FeatureTable | None:
         paths = [sample.path for sample in split]
-        vectors, contents = _vectors(paths, backbone, store, augmentation, views, workers, quiet)
+        try:
+            vectors, contents = _vectors(paths, backbone, store, augmentation, views, workers, quiet)
+        except UnreadableImages as error:  # go on, to name those of the other splits too
+            unreadable.update(error.reasons)
+            return None
         position = {name: index for index, name in enumerate(split.classes)}
         return FeatureTable(
             vectors=vectors,
@@ -80,11 +86,12 @@ def compute_features(
             fingerprint=backbone.fingerprint,
         )
 
-    return Features(
-        train=table(dataset.only("train"), augmentation.views),
-        val=table(dataset.only("val"), 0),
-        test=table(dataset.only("test"), 0),
-    )
+    train = table(dataset.only("train"), augmentation.views)
+    val = table(dataset.only("val"), 0)
+    test = table(dataset.only("test"), 0)
+    if train is None or val is None or test is None:
+        raise UnreadableImages(unreadable, fix=MEND)
+    return Features(train, val, test)
 
 
 def encode_paths(
@@ -126,16 +133,27 @@ def _vectors(
 ) -> tuple[Float[Tensor, "image view dim"], tuple[str, ...]]:
     """Vectors [image, 1 + views, dim] and content hashes, in the order of `paths`."""
     workers = workers or os.cpu_count() or 1
+    unreadable: dict[str, str] = {}
+
+    def identity(path: str) -> str:
+        try:
+            return content_hash(path)
+        except UnreadableImages as error:
+            unreadable.update(error.reasons)
+            return ""
+
     with ThreadPoolExecutor(workers) as pool:
-        contents = tuple(pool.map(content_hash, paths))
+        contents = tuple(pool.map(identity, paths))
     known = [store.load(augmentation.key(view), contents) for view in range(views + 1)]
     tasks = [
         _Task(content, path, missing)
         for content, path in dict(zip(contents, paths, strict=True)).items()
-        if (missing := [view for view in range(views + 1) if content not in known[view]])
+        if content and (missing := [view for view in range(views + 1) if content not in known[view]])
     ]
     if tasks:
-        _compute(tasks, known, backbone, store, augmentation, workers, quiet)
+        unreadable |= _compute(tasks, known, backbone, store, augmentation, workers, quiet)
+    if unreadable:
+        raise UnreadableImages(unreadable, fix=MEND)
     if not paths:
         return torch.empty(0, views + 1, backbone.embed_dim), ()
     rows = [torch.stack([known[view][content] for view in range(views + 1)]) for content in contents]
@@ -150,8 +168,8 @@ def _compute(
     augmentation: Augmentation,
     workers: int,
     quiet: bool,
-) -> None:
-    """Compute what `tasks` name into `known` and the store."""
+) -> dict[str, str]:
+    """Compute what `tasks` name into `known` and the store; returns what cannot be read, and why."""
     unsaved: list[dict[str, Tensor]] = [{} for _ in known]
     unreadable: dict[str, str] = {}
     last_kept = time.monotonic()
@@ -182,19 +200,17 @@ def _compute(
                 keep()
                 last_kept = time.monotonic()
     keep()
-    if unreadable:
-        raise UnreadableImages(unreadable, fix="mend or remove the files")
+    return unreadable
 
 
 def _decoded(tasks, pixels, workers: int, unreadable: dict[str, str]) -> Iterator[tuple[_Task, int, Tensor]]:
     """Preprocessed views, decoded ahead in threads, never more than a few batches of them."""
-    from medvip.errors import MedvipError
-
+    tasks_ahead = max(1, 2 * BATCH // max(len(task.views) for task in tasks))
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[tuple[_Task, Future]] = deque()
         remaining = iter(tasks)
         while True:
-            for task in islice(remaining, 2 * BATCH - len(ahead)):
+            for task in islice(remaining, tasks_ahead - len(ahead)):
                 ahead.append((task, pool.submit(pixels, task)))
             if not ahead:
                 return

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from medvip.atomic import write_atomically
 from medvip.cache import cache_folder
+from medvip.errors import FeatureError
 
 
 class FeatureStore:
@@ -57,14 +58,25 @@ class FeatureStore:
         return found
 
     def add(self, view: str, vectors: dict[str, Float[Tensor, " dim"]]) -> None:
-        """Keep vectors. Does nothing when there are none."""
+        """Keep vectors. Does nothing when there are none.
+
+        Raises
+        ------
+        FeatureError
+            The folder cannot be written to.
+        """
         if not vectors:
             return
         stacked = torch.stack([vector.cpu() for vector in vectors.values()]).contiguous()
         header = {"contents": json.dumps(list(vectors)), "crc32": str(_checksum(stacked))}
-        write_atomically(
-            self.folder / view / f"{uuid.uuid4().hex}.safetensors", save({"vectors": stacked}, header)
-        )
+        file = self.folder / view / f"{uuid.uuid4().hex}.safetensors"
+        try:
+            write_atomically(file, save({"vectors": stacked}, header))
+        except OSError as error:
+            raise FeatureError(
+                f"computed features cannot be kept in {file.parent}: {error.strerror or error}",
+                fix="free some space there, or set MEDVIP_CACHE to a folder that can be written to",
+            ) from error
 
 
 def _read(file: Path, wanted: set[str]) -> dict[str, Float[Tensor, " dim"]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from medvip.features import FeatureTable
 from medvip.symptoms import SymptomSet
 
 
+@runtime_checkable
 class Method(Protocol):
     """A classifier on frozen encoders.
 
@@ -40,7 +41,7 @@ class Method(Protocol):
     classes: tuple[str, ...]
     history: list[dict[str, float]]
 
-    def fit(self, train: FeatureTable, validation: FeatureTable, *, quiet: bool = True) -> Self:
+    def fit(self, train: FeatureTable, validation: FeatureTable, *, quiet: bool = True) -> Method:
         """Learn from `train`; what has to be chosen is chosen on `validation`.
 
         `quiet`: without live progress.
@@ -65,6 +66,6 @@ class Method(Protocol):
         """What was learned, and nothing else but what predicting needs."""
         ...
 
-    def load_state(self, classes: tuple[str, ...], state: dict[str, Tensor]) -> Self:
+    def load_state(self, classes: tuple[str, ...], state: dict[str, Tensor]) -> Method:
         """Back to where `state` was taken. Encodes nothing."""
         ...

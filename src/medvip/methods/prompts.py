@@ -8,6 +8,28 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from medvip.backbones import Backbone
+from medvip.symptoms import SymptomSet, check_symptoms, require_usable
+
+
+def require_fitting(symptoms: SymptomSet, backbone: Backbone, context: int) -> None:
+    """Refuse symptoms that a method cannot use, before anything is computed from them.
+
+    Raises
+    ------
+    SymptomError
+        A symptom is empty, doubled in its class, or too long for the text encoder together with
+        `context` learned vectors.
+    """
+    require_usable(
+        check_symptoms(
+            symptoms,
+            count_tokens=lambda text: int(backbone.tokenize([text]).end[0]) + 1,
+            context_length=backbone.context_length,
+            context=context,
+        )
+    )
+
 
 def insert_context(
     embeddings: Float[Tensor, "text token token_dim"],

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,11 +24,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from medvip.backbones import Backbone
-from medvip.errors import NotFittedError
+from medvip.errors import NotFittedError, UsageError
 from medvip.features import FeatureTable
-from medvip.methods.prompts import insert_context, padded_by_class
+from medvip.methods.prompts import insert_context, padded_by_class, require_fitting
 from medvip.methods.zero_shot import cosine, probabilities
-from medvip.symptoms import SymptomSet, check_symptoms, require_usable
+from medvip.symptoms import SymptomSet
 from medvip.training import Recipe, get_recipe, train_model
 
 INITIAL_STD = 0.02
@@ -72,12 +72,19 @@ class PromptedClassifier(nn.Module):
     tokens: Float[Tensor, "text token token_dim"]
 
     def __init__(
-        self, backbone: Backbone, symptoms: tuple[tuple[str, ...], ...], context: int, seed: int
+        self,
+        backbone: Backbone,
+        symptoms: tuple[tuple[str, ...], ...],
+        context: int,
+        seed: int,
+        text_every: int = 1,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self._backbone = backbone
         self._counts = [len(texts) for texts in symptoms]
+        self._text_every, self._calls = text_every, 0
+        self._reused: Float[Tensor, "class symptom dim"] | None = None
         ids, end = backbone.tokenize([text for texts in symptoms for text in texts])
         with torch.no_grad():
             self.register_buffer("tokens", backbone.embed_tokens(ids))
@@ -93,9 +100,25 @@ class PromptedClassifier(nn.Module):
         return padded_by_class(self._backbone.encode_tokens(prompts, self.end), self._counts)
 
     def forward(self, images: Float[Tensor, "image dim"]) -> Float[Tensor, "image class"]:
-        """Logits; the text side is encoded once, however many images there are."""
-        class_vectors = self.merge_prompt(*self.encode_symptoms())
+        """Logits; the text side is encoded once, however many images there are.
+
+        In training it is encoded at every `text_every`-th call only, and the context prompt
+        learns at those; the calls between train the merge prompt on the symptoms as they were.
+        """
+        symptoms, present = self._symptoms_for_training() if self.training else self.encode_symptoms()
+        class_vectors = self.merge_prompt(symptoms, present)
         return math.exp(self._backbone.logit_scale) * cosine(images, class_vectors)
+
+    def _symptoms_for_training(
+        self,
+    ) -> tuple[Float[Tensor, "class symptom dim"], Bool[Tensor, "class symptom"]]:
+        if self._reused is None or self._calls % self._text_every == 0:
+            symptoms, self._present = self.encode_symptoms()
+            self._reused = symptoms.detach()
+        else:
+            symptoms = self._reused
+        self._calls += 1
+        return symptoms, self._present
 
 
 class ViP:
@@ -143,6 +166,8 @@ class ViP:
         recipe: str | Recipe | dict[str, Any] = "paper",
         seed: int = 1,
     ) -> None:
+        if context < 0:
+            raise UsageError(f"context is {context}", fix="use 0 or more context vectors")
         self.backbone, self.symptoms = backbone, symptoms
         self.context, self.seed = context, seed
         self.recipe = get_recipe(recipe)
@@ -150,7 +175,7 @@ class ViP:
         self.history: list[dict[str, float]] = []
         self._state: dict[str, Tensor] = {}
 
-    def fit(self, train: FeatureTable, validation: FeatureTable, *, quiet: bool = True) -> Self:
+    def fit(self, train: FeatureTable, validation: FeatureTable, *, quiet: bool = True) -> ViP:
         """Learn both prompts by cross-entropy; keep the best epoch on `validation`.
 
         Raises
@@ -160,16 +185,14 @@ class ViP:
         TrainingError
             The loss is not finite; the best epoch before that is kept.
         """
-        require_usable(
-            check_symptoms(
-                self.symptoms,
-                count_tokens=lambda text: int(self.backbone.tokenize([text]).end[0]) + 1,
-                context_length=self.backbone.context_length,
-                context=self.context,
-            )
-        )
+        require_fitting(self.symptoms, self.backbone, self.context)
+        self.classes, self.history, self._state = (), [], {}
         model = PromptedClassifier(
-            self.backbone, self.symptoms.for_classes(train.classes), self.context, self.seed
+            self.backbone,
+            self.symptoms.for_classes(train.classes),
+            self.context,
+            self.seed,
+            self.recipe.text_every,
         )
         try:
             train_model(model, train, validation, self.recipe, self.seed, self.history, quiet=quiet)
@@ -199,7 +222,7 @@ class ViP:
         self._fitted("class_vectors")
         return dict(self._state)
 
-    def load_state(self, classes: tuple[str, ...], state: dict[str, Tensor]) -> Self:
+    def load_state(self, classes: tuple[str, ...], state: dict[str, Tensor]) -> ViP:
         """From what `state` gave."""
         self.classes = classes
         self._state = {name: tensor.to(self.backbone.device) for name, tensor in state.items()}

@@ -6,7 +6,7 @@ The paper's Fig. 3 compares the two; its Table 2 compares mean and max with the 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from medvip.backbones import Backbone
 from medvip.backbones.protocol import encode_texts
 from medvip.errors import NotFittedError
 from medvip.features import FeatureTable
-from medvip.methods.prompts import padded_by_class
+from medvip.methods.prompts import padded_by_class, require_fitting
 from medvip.symptoms import SymptomSet
 
 TEMPLATE = "a photo of a {}."
@@ -44,7 +44,7 @@ class ZeroShotNames:
         self.classes: tuple[str, ...] = ()
         self.history: list[dict[str, float]] = []
 
-    def fit(self, train: FeatureTable, validation: FeatureTable, *, quiet: bool = True) -> Self:
+    def fit(self, train: FeatureTable, validation: FeatureTable, *, quiet: bool = True) -> ZeroShotNames:
         """Encode the class names; no image is looked at."""
         names = [self.symptoms.plain_name(name) if self.symptoms else _plain(name) for name in train.classes]
         vectors = encode_texts(self.backbone, [TEMPLATE.format(name) for name in names])
@@ -52,8 +52,7 @@ class ZeroShotNames:
 
     def predict_proba(self, images: Float[Tensor, "image dim"]) -> Float[np.ndarray, "image class"]:
         """Softmax of the scaled cosine similarities."""
-        if not self.classes:
-            raise NotFittedError("predict_proba was called before fit", fix="call fit first")
+        _require_fitted(self)
         similarity = cosine(images, self._vectors)
         return probabilities(similarity, self.backbone.logit_scale)
 
@@ -63,9 +62,10 @@ class ZeroShotNames:
 
     def state(self) -> dict[str, Tensor]:
         """``class_vectors`` [class, dim]."""
+        _require_fitted(self)
         return {"class_vectors": self._vectors}
 
-    def load_state(self, classes: tuple[str, ...], state: dict[str, Tensor]) -> Self:
+    def load_state(self, classes: tuple[str, ...], state: dict[str, Tensor]) -> ZeroShotNames:
         """From ``class_vectors``."""
         self.classes, self._vectors = classes, state["class_vectors"].to(self.backbone.device)
         return self
@@ -91,8 +91,9 @@ class ZeroShotSymptoms:
         self.classes: tuple[str, ...] = ()
         self.history: list[dict[str, float]] = []
 
-    def fit(self, train: FeatureTable, validation: FeatureTable, *, quiet: bool = True) -> Self:
+    def fit(self, train: FeatureTable, validation: FeatureTable, *, quiet: bool = True) -> ZeroShotSymptoms:
         """Encode the symptoms; no image is looked at."""
+        require_fitting(self.symptoms, self.backbone, context=0)
         by_class = self.symptoms.for_classes(train.classes)
         vectors = encode_texts(self.backbone, [text for texts in by_class for text in texts])
         padded, present = padded_by_class(vectors, [len(texts) for texts in by_class])
@@ -100,8 +101,7 @@ class ZeroShotSymptoms:
 
     def predict_proba(self, images: Float[Tensor, "image dim"]) -> Float[np.ndarray, "image class"]:
         """Softmax of the scaled, aggregated cosine similarities."""
-        if not self.classes:
-            raise NotFittedError("predict_proba was called before fit", fix="call fit first")
+        _require_fitted(self)
         similarity = cosine(images, self._vectors.flatten(0, 1)).unflatten(1, self._present.shape)
         return probabilities(self._aggregate(similarity, self._present), self.backbone.logit_scale)
 
@@ -111,9 +111,10 @@ class ZeroShotSymptoms:
 
     def state(self) -> dict[str, Tensor]:
         """``symptom_vectors`` [class, symptom, dim] and ``symptom_present`` [class, symptom]."""
+        _require_fitted(self)
         return {"symptom_vectors": self._vectors, "symptom_present": self._present}
 
-    def load_state(self, classes: tuple[str, ...], state: dict[str, Tensor]) -> Self:
+    def load_state(self, classes: tuple[str, ...], state: dict[str, Tensor]) -> ZeroShotSymptoms:
         """From ``symptom_vectors`` and ``symptom_present``."""
         self.classes = classes
         self._vectors = state["symptom_vectors"].to(self.backbone.device)
@@ -152,6 +153,11 @@ def probabilities(
 ) -> Float[np.ndarray, "image class"]:
     """Softmax of ``exp(logit_scale) * similarity`` in double precision, so that rows sum to 1."""
     return (math.exp(logit_scale) * similarity.double()).softmax(-1).cpu().numpy()
+
+
+def _require_fitted(method: ZeroShotNames | ZeroShotSymptoms) -> None:
+    if not method.classes:
+        raise NotFittedError(f"this {method.name} has encoded no class yet", fix="call fit first")
 
 
 def _plain(class_name: str) -> str:

@@ -68,5 +68,6 @@ def _number(value: float | None) -> str:
 
 
 def _text(text: str) -> str:
-    """Text from a file as text: Markdown's and HTML's signs escaped, one line."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|&~])", r"\\\1", " ".join(text.split()))
+    """Text from a file as text: Markdown's and HTML's signs escaped, one line, nothing invisible."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|&~])", r"\\\1", line)

@@ -13,6 +13,7 @@ from medvip.backbones import Backbone
 from medvip.errors import TrainingError
 from medvip.features import Augmentation, Features, compute_features
 from medvip.methods import Method, create_method
+from medvip.methods.prompts import require_fitting
 from medvip.runs.folder import require_free
 from medvip.runs.run import Run
 from medvip.symptoms import SymptomSet
@@ -73,6 +74,10 @@ def fit(
     if out is not None:
         require_free(Path(out), force=force)
     learner = create_method(method, backbone, symptoms, **options)
+    if symptoms is not None and learner.uses_symptoms:
+        # Refused now, not after hours of encoding.
+        symptoms.for_classes(dataset.classes)
+        require_fitting(symptoms, backbone, learner.options().get("context", 0))
     augmentation = augmentation or Augmentation()
     features = compute_features(
         dataset, backbone, augmentation=augmentation, cache=cache, workers=workers, quiet=quiet
@@ -131,7 +136,7 @@ def _config(
         "method": method.name,
         "options": method.options(),
         "backbone": {
-            "name": backbone.name,
+            "name": _lasting_name(backbone.name),
             "fingerprint": backbone.fingerprint,
             "embed_dim": backbone.embed_dim,
             "logit_scale": backbone.logit_scale,
@@ -153,3 +158,9 @@ def _config(
             "machine": platform.machine(),
         },
     }
+
+
+def _lasting_name(name: str) -> str:
+    """The backbone's name; a folder's in full, so that the run works from any other folder."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name != "embedded" and path.is_dir() else name

@@ -105,9 +105,13 @@ class Run:
         return self.evaluate_table(table)
 
     def evaluate_table(self, table: FeatureTable) -> Metrics:
-        """All figures with intervals from vectors."""
+        """All figures with intervals from vectors; the table's classes may be in another order."""
+        position = np.array([self.classes.index(name) for name in table.classes])
         return evaluate(
-            self.method.predict_proba(table.plain), table.labels.numpy(), table.classes, groups=table.groups
+            self.method.predict_proba(table.plain),
+            position[table.labels.numpy()],
+            self.classes,
+            groups=table.groups,
         )
 
     def explain(self, paths: Sequence[str | Path], **reading: Any) -> list[Explanation]:

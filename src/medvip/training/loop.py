@@ -73,6 +73,7 @@ def train_model(
                 loss = _one_epoch(model, vectors, labels, optimizer, rate, recipe.batch_size, generator)
                 entry: dict[str, Any] = {"epoch": epoch + 1, "learning_rate": rate, "loss": loss}
                 entry |= validation_scores(model, validation)
+                _require_finite(entry, model)
                 score = _score(entry, recipe)
                 if score > best_score:
                     best_score, best_state = score, copy.deepcopy(model.state_dict())
@@ -106,13 +107,20 @@ def _one_epoch(
         loss.backward()
         optimizer.step()
         total += loss.detach() * len(batch)
-    mean = float(total) / images
-    if not math.isfinite(mean):
-        raise TrainingError(
-            f"the loss is {mean} at learning rate {learning_rate:g}; the best epoch before is kept",
-            fix="lower the learning rate (--learning-rate), and check the vectors for extreme values",
-        )
-    return mean
+    return float(total) / images
+
+
+@torch.no_grad()
+def _require_finite(entry: dict[str, Any], model: nn.Module) -> None:
+    """Stop on a loss that is not finite, or on weights that an epoch's last steps have ruined."""
+    losses = [entry["loss"], entry.get("val_loss", 0.0)]
+    if all(map(math.isfinite, losses)) and all(p.isfinite().all() for p in model.parameters()):
+        return
+    raise TrainingError(
+        f"the loss or the weights are not finite in epoch {entry['epoch']} (loss {entry['loss']}, "
+        f"learning rate {entry['learning_rate']:g}); the best epoch before is kept",
+        fix="lower the learning rate (--learning-rate), and check the vectors for extreme values",
+    )
 
 
 @torch.no_grad()

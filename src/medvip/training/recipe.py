@@ -25,10 +25,14 @@ class Recipe:
     epochs, batch_size
         Passes over the training images, and images a step.
     warmup_epochs, warmup_learning_rate
-        The first epochs run at this constant rate, then a half cosine leads to zero.
+        The first epochs run at this constant rate; then a half cosine of `epochs` epochs starts
+        at its top, so it ends a little above zero (as in the reference code).
     select_by
         Which validation score decides the epoch that is kept; the earliest of equals.
         ``"last"`` keeps the last epoch.
+    text_every
+        Every how many steps the text is encoded anew and what is learned inside the text
+        encoder (the context prompt) takes a step. 1: always, as the paper does.
     """
 
     optimizer: Optimizer = "sgd"
@@ -40,13 +44,14 @@ class Recipe:
     warmup_epochs: int = 1
     warmup_learning_rate: float = 1e-5
     select_by: Selection = "accuracy"
+    text_every: int = 1
 
     def __post_init__(self) -> None:
         if self.optimizer not in get_args(Optimizer):
             raise UsageError(f"optimizer is {self.optimizer!r}", fix=f"use one of {get_args(Optimizer)}")
         if self.select_by not in get_args(Selection):
             raise UsageError(f"select_by is {self.select_by!r}", fix=f"use one of {get_args(Selection)}")
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "text_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}", fix="use 1 or more")
         for name in ("learning_rate", "momentum", "weight_decay", "warmup_epochs", "warmup_learning_rate"):
@@ -59,17 +64,17 @@ class Recipe:
 
         Examples
         --------
-        >>> [Recipe().learning_rate_at(epoch) for epoch in (0, 25)]
+        >>> [Recipe().learning_rate_at(epoch) for epoch in (0, 26)]
         [1e-05, 0.001]
         """
         if epoch < self.warmup_epochs:
             return self.warmup_learning_rate
-        return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        return self.learning_rate * (1 + math.cos(math.pi * (epoch - self.warmup_epochs) / self.epochs)) / 2
 
 
 RECIPES: dict[str, Recipe] = {
     "paper": Recipe(),
-    "fast": Recipe(learning_rate=0.05, epochs=10, batch_size=32, warmup_epochs=0),
+    "fast": Recipe(learning_rate=0.01, epochs=20, warmup_epochs=0, text_every=16),
 }
 """``paper``: the reference code's settings for ViT-B/16. ``fast``: ours (docs/recipes.md)."""
 

