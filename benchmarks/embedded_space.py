@@ -73,7 +73,7 @@ def figures(images: Tensor, labels: Tensor, start: Tensor, scale: float) -> list
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     data = parser.parse_args().data
     backbone = EmbeddedBackbone(torch.device("cpu"))

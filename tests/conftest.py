@@ -11,8 +11,12 @@ from jaxtyping import install_import_hook
 from PIL import Image
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Every shape annotation of the package is checked in every call that the tests make.
-install_import_hook("medvip", "beartype.beartype")
+# Tiny models are ten times slower when several workers' threads wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where tensors cross functions, every annotation is checked in every call that the tests make.
+# (images and symptoms take a user's input, and have to answer a wrong type with their own error.)
+TENSOR_ROOMS = ("backbones", "features", "training", "methods", "evaluation", "explanation", "runs")
+install_import_hook([f"medvip.{room}" for room in TENSOR_ROOMS], "beartype.beartype")
 
 from tiny_models import build_tiny_clip, build_tiny_siglip  # noqa: E402
 
@@ -21,7 +25,7 @@ REAL_DATA = Path(os.environ.get("MEDVIP_TEST_DATA", Path(__file__).parents[2] / 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's cache; the embedded alignment is shared by all tests."""
+    """No test reads or writes the user's cache; all tests of a session share one of their own."""
     monkeypatch.setenv("MEDVIP_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 

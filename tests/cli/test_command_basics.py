@@ -1,5 +1,6 @@
 """Help, exit codes, and how commands speak."""
 
+# ruff: noqa: F401, F811 (fixtures are imported by name)
 from __future__ import annotations
 
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_answers import medvip
 
 from medvip.cli.console import complain, printable, say_table
 from medvip.cli.main import main
@@ -97,8 +99,10 @@ def test_the_installed_command(tmp_path):
     done = subprocess.run([MEDVIP, "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("medvip ")
-    done = subprocess.run([MEDVIP, "fit", "x", "--out"], capture_output=True, text=True, check=False)
+    wrong = [MEDVIP, "fit", "x", "--out", tmp_path / "run", "--select-by", "luck"]
+    done = subprocess.run(wrong, capture_output=True, text=True, check=False)
     assert done.returncode == 2
+    assert done.stderr.startswith("error: select_by is 'luck'")
     done = subprocess.run(
         [sys.executable, "-m", "medvip", "evaluate", "nowhere", "data"],
         capture_output=True,

@@ -1,5 +1,6 @@
 """`medvip fit`: every form of DATA, every option; and `evaluate`, `features` after it."""
 
+# ruff: noqa: F401, F811 (fixtures are imported by name)
 from __future__ import annotations
 
 import csv
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_answers import clip_fit, clip_run, fit, medvip, symptom_file
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -78,7 +80,9 @@ def as_paper_split(images: Path, to: Path) -> tuple[Path, list]:
 def test_every_form_of_data(form, fit, medvip, tiny_images, tmp_path, tiny_symptoms, config):
     data, more = form(tiny_images, tmp_path / "data")
     symptoms = tmp_path / "symptoms.json"
-    names = dict(zip(LABELS, ("0", "1", "2") if form is as_medmnist else LABELS, strict=True))
+    names = dict(
+        zip(LABELS, ("class 0", "class 1", "class 2") if form is as_medmnist else LABELS, strict=True)
+    )
     symptoms.write_text(json.dumps({names[label]: tiny_symptoms[label] for label in tiny_symptoms}))
     out = fit(data, tmp_path / "run", *more, symptoms=symptoms).done()
     assert "test: accuracy " in out

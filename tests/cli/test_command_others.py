@@ -1,5 +1,6 @@
 """`medvip symptoms`, `doctor` and `demo`."""
 
+# ruff: noqa: F401, F811 (fixtures are imported by name)
 from __future__ import annotations
 
 import json
@@ -7,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from command_answers import fit, medvip, nothing_left, symptom_file
 from ready_runs import RUN_FILES, put_quick_alignment
 
 from medvip.symptoms import SymptomSet, ready_made
@@ -57,7 +59,7 @@ def test_import(medvip, tmp_path):
         "symptoms", "import", file, "--out", tmp_path / "x.json", "--modality", "m", "--rename", "mole"
     ).failed(2)
     assert (
-        "class"
+        "no symptoms for 'a'"
         in medvip(
             *("symptoms", "import", file, "--out", tmp_path / "x.json", "--modality", "m", "--rename", "a=b")
         ).failed()
@@ -137,8 +139,10 @@ def quick_embedded(monkeypatch, tmp_path_factory) -> Path:
     return cache
 
 
-def test_demo_on_pictures_of_ones_own(medvip, quick_embedded, tiny_images, symptom_file, tmp_path):
-    given = ("--data", tiny_images, "--symptoms", symptom_file, "--out", tmp_path / "demo", "--quiet")
+def test_demo_on_pictures_of_ones_own(medvip, quick_embedded, tiny_images, tmp_path):
+    file = tmp_path / "one each.json"
+    file.write_text('{"red": ["warm"], "green": ["leafy"], "blue": ["cold"]}')
+    given = ("--data", tiny_images, "--symptoms", file, "--out", tmp_path / "demo", "--quiet")
     out = medvip("demo", *given).done()
     for method in ("zero-shot-names", "zero-shot-symptoms", "vip"):
         assert f"│ {method}" in out

@@ -1,5 +1,6 @@
 """`medvip predict` and `explain`: what they take, and a CSV that holds whatever a file is called."""
 
+# ruff: noqa: F401, F811 (fixtures are imported by name)
 from __future__ import annotations
 
 import csv
@@ -10,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from command_answers import clip_fit, clip_run, fit, medvip, symptom_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -94,7 +96,7 @@ def test_out_is_not_overwritten_unasked(clip_run, medvip, tiny_images, tmp_path)
     assert len(rows_of(table)) == 36
     (tmp_path / "folder").mkdir()
     medvip("predict", clip_run, tiny_images, "--out", tmp_path / "folder", "--force", "--quiet").failed()
-    assert sorted(os.listdir(tmp_path)) == ["folder", "p.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "p.csv"]
 
 
 NAMES = [

@@ -6,6 +6,7 @@ and from pictures that are read and scaled by hand. The learned context is put b
 tokens by a hook on the model's own token embedding, so the model's own forward does the rest.
 """
 
+# ruff: noqa: F401, F811 (fixtures are imported by name)
 from __future__ import annotations
 
 import csv
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ready_runs import embedded_cache
 from safetensors import safe_open
 
 from medvip import load_run

@@ -313,12 +313,14 @@ def test_an_interrupted_save_leaves_nothing_behind(tmp_path: Path, monkeypatch: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_save_into_a_folder_that_is_not_there(tmp_path: Path):
-    with pytest.raises(SymptomError, match="check that its folder exists"):
-        SymptomSet.load("phantoms").save(tmp_path / "none" / "a.json")
+def test_save_makes_the_folder_and_refuses_what_is_none(tmp_path: Path):
+    saved = SymptomSet.load("phantoms").save(tmp_path / "new" / "a.json")
+    assert [path.name for path in saved.parent.iterdir()] == ["a.json"]
     with pytest.raises(SymptomError, match="cannot be written"):
-        SymptomSet.load("phantoms").save(tmp_path, force=True)
-    assert list(tmp_path.iterdir()) == []
+        SymptomSet.load("phantoms").save(saved / "below a file.json")
+    with pytest.raises(SymptomError, match="cannot be written"):
+        SymptomSet.load("phantoms").save(tmp_path / "new", force=True)
+    assert [path.name for path in saved.parent.iterdir()] == ["a.json"]
 
 
 @pytest.mark.parametrize("classes", [{}, {"a": []}])

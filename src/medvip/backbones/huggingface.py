@@ -290,7 +290,7 @@ def _require_files(folder: Path) -> None:
                 fix="use a copy of the model with model.safetensors",
             )
         raise BackboneError(
-            f"{folder} holds its weights only as {pickle.name}: a pickle, which is never opened (it can run code)",
+            f"{folder} holds its weights only as {pickle.name}: a pickle, never opened (it can run code)",
             fix="use a copy of the model with model.safetensors; or, if you trust this one, write it: "
             'python -c "from transformers import AutoModel as M; '
             f"M.from_pretrained('{folder}').save_pretrained('{folder}')\"",

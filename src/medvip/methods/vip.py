@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from medvip.backbones import Backbone
@@ -70,6 +70,7 @@ class PromptedClassifier(nn.Module):
     """Context prompt, frozen text encoder, merge prompt: image vectors to logits."""
 
     tokens: Float[Tensor, "text token token_dim"]
+    end: Int[Tensor, " text"]
 
     def __init__(
         self,

@@ -134,7 +134,11 @@ def validation_scores(model: nn.Module, validation: FeatureTable) -> dict[str, f
     logits = model(validation.plain).cpu()
     predicted = logits.argmax(-1)
     f1 = f1_score(
-        validation.labels, predicted, labels=range(len(validation.classes)), average="macro", zero_division=0
+        validation.labels,
+        predicted,
+        labels=range(len(validation.classes)),
+        average="macro",
+        zero_division=0,  # pyright: ignore[reportArgumentType]
     )
     return {
         "val_accuracy": (predicted == validation.labels).double().mean().item(),

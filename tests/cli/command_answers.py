@@ -1,4 +1,4 @@
-"""What the tests of the commands share."""
+"""What the tests of the commands share: how to run one, and what it answered."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
-from ready_runs import fit_quickly
+from ready_runs import clip_fit, clip_run
 
 from medvip.cli.main import main
+
+__all__ = ["Answer", "clip_fit", "clip_run", "fit", "medvip", "nothing_left", "symptom_file"]
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,6 @@ def fit(medvip, symptom_file, tiny_clip):
         )
 
     return run
-
-
-@pytest.fixture(scope="session")
-def clip_run(tiny_clip, tiny_images, tiny_symptoms, tmp_path_factory) -> Path:
-    """Folder of a run on the tiny CLIP. Not to be changed."""
-    cache = tmp_path_factory.getbasetemp() / "cache"
-    run = fit_quickly(tiny_images, str(tiny_clip), tiny_symptoms, cache)
-    return run.save(tmp_path_factory.mktemp("runs") / "clip")
 
 
 @pytest.fixture
