@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: demo test test-slow check format clean
 
 demo: .venv/ready
-	$(BIN)/medvip demo
+	$(BIN)/medvip demo --force
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2

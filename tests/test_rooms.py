@@ -71,5 +71,7 @@ def test_importing_medvip_does_not_import_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, medvip, medvip.cli.main; sys.exit(bool({'torch', 'transformers'} & sys.modules.keys()))"
+    code = (
+        "import sys, medvip, medvip.cli.main; sys.exit(bool({'torch', 'transformers'} & sys.modules.keys()))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

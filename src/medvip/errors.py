@@ -37,12 +37,10 @@ class DataError(MedvipError):
 
 
 class UnreadableImages(DataError):  # noqa: N818 - it says what is wrong
-    """Some image files cannot be read; `reasons` maps each path to why (the text lists 20)."""
+    """Some image files cannot be read; `reasons` maps each path to why."""
 
     def __init__(self, reasons: dict[str, str], *, fix: str) -> None:
-        listed = "; ".join(f"{path}: {reason}" for path, reason in list(reasons.items())[:20])
-        if len(reasons) > 20:
-            listed += f"; and {len(reasons) - 20} more"
+        listed = "; ".join(f"{path}: {reason}" for path, reason in reasons.items())
         noun = "image" if len(reasons) == 1 else "images"
         super().__init__(f"{len(reasons)} {noun} cannot be read: {listed}", fix=fix)
         self.reasons = reasons

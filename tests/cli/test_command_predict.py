@@ -104,6 +104,7 @@ NAMES = [
     'a"b".png',
     "a\nb.png",
     "a\r\nb.png",
+    "a\rb.png",
     "'; DROP TABLE.png",
     "Ünïcode 图.png",
     "narrow\u202fspace.png",

@@ -25,7 +25,9 @@ def fit(
         str,
         typer.Option(help="vip, zero-shot-names, zero-shot-symptoms or zero-shot-symptoms-max."),
     ] = "vip",
-    recipe: Annotated[str, typer.Option(help="paper or fast.")] = "paper",
+    recipe: Annotated[
+        str | None, typer.Option(help="paper or fast; paper when not given.", show_default=False)
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", show_default=False)] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Instead of the recipe's.", show_default=False)
@@ -61,6 +63,8 @@ def fit(
     Example: medvip fit images/ --symptoms symptoms.json --out run
     """
     import medvip
+    from medvip.errors import UsageError
+    from medvip.methods import METHODS
     from medvip.runs.folder import require_free
     from medvip.training import get_recipe
 
@@ -72,7 +76,10 @@ def fit(
         "select_by": select_by,
     }
     changes = {name: value for name, value in changes.items() if value is not None}
-    learned = {"recipe": get_recipe(recipe, **changes), "seed": seed, "context": context}
+    if method in METHODS and not METHODS[method].learns and (changes or recipe):
+        given = ", ".join(sorted([*changes, *(["recipe"] if recipe else [])]))
+        raise UsageError(f"{method} is not trained, so {given} would do nothing", fix="leave it out")
+    learned = {"recipe": get_recipe(recipe or "paper", **changes), "seed": seed, "context": context}
     symptom_set = medvip.SymptomSet.load(symptoms) if symptoms else None
     dataset = medvip.load_dataset(
         data,
@@ -97,7 +104,7 @@ def fit(
         out=out,
         force=force,
         quiet=quiet,
-        **(learned if method == "vip" else {}),
+        **(learned if method not in METHODS or METHODS[method].learns else {}),
     )
     for split, figures in run.metrics.items():
         say(f"{split}: {one_line(figures)}")

@@ -37,7 +37,7 @@ app.command("doctor")(doctor.doctor)
 
 
 # What typer raises on wrong usage. Its home moves between typer's versions; its child's does not.
-WrongUsage = typer.BadParameter.__bases__[0]
+WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 @app.callback(invoke_without_command=True)

@@ -17,7 +17,11 @@ def predict(
     run: o.RunFolder,
     pictures: o.Pictures,
     out: Annotated[
-        Path | None, typer.Option(help="CSV file; the terminal when not given.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="CSV file; when not given, the terminal, with control characters escaped.",
+            show_default=False,
+        ),
     ] = None,
     backbone: o.OtherBackbone = None,
     device: o.Device = "auto",
@@ -38,15 +42,21 @@ def predict(
         raise RunError(f"{out} is there already", fix="choose another --out, or replace it with --force")
     paths = o.picture_paths(pictures)
     loaded = o.load_given_run(run, backbone, device)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "prediction", "confidence", *loaded.classes])
+    lines = [_csv_line(["path", "prediction", "confidence", *loaded.classes])]
     for made in loaded.predict(paths, quiet=quiet):
         probabilities = [f"{value:.6f}" for value in made.probabilities.values()]
         path = f"./{made.path}" if made.path[0] in "=+-@\t\r" else made.path
-        writer.writerow([path, made.prediction, f"{made.confidence:.6f}", *probabilities])
+        lines.append(_csv_line([path, made.prediction, f"{made.confidence:.6f}", *probabilities]))
     if out is None:
-        say(text.getvalue().rstrip("\n"))
+        say("\n".join(lines))
     else:
-        write_atomically(out, text.getvalue().encode("utf-8", errors="backslashreplace"))
+        text = "".join(f"{line}\n" for line in lines)
+        write_atomically(out, text.encode("utf-8", errors="backslashreplace"))
         say(f"{len(paths)} predictions written to {out}")
+
+
+def _csv_line(fields: list[str]) -> str:
+    """One line without its end. Names may hold line ends of any kind: those are quoted."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(fields)
+    return text.getvalue().removesuffix("\r\n")

@@ -1,7 +1,9 @@
 """Pictures in, vectors out: what is kept is read, what is missing is computed and kept.
 
 Decoding runs in threads while the encoder works, and what is finished is kept every few
-seconds: a killed run goes on where it was.
+seconds: a killed run goes on where it was. Vectors are kept from whole batches only: the last
+bits of a vector depend on the size of its batch, and a run must not depend on what was encoded
+before it.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ def compute_features(
     def table(split: ImageDataset, views: int) -> FeatureTable | None:
         paths = [sample.path for sample in split]
         try:
-            vectors, contents = _vectors(paths, backbone, store, augmentation, views, workers, quiet)
+            vectors, contents = _vectors(
+                paths, backbone, store, augmentation, views, workers, quiet, fill=True
+            )
         except UnreadableImages as error:  # go on, to name those of the other splits too
             unreadable.update(error.reasons)
             return None
@@ -102,7 +106,10 @@ def encode_paths(
     workers: int | None = None,
     quiet: bool = False,
 ) -> Float[Tensor, "image dim"]:
-    """Vectors of plain pictures, read from the cache or computed and kept.
+    """Vectors of plain pictures, read from the cache or computed.
+
+    Whole batches are kept; a rest of fewer pictures is neither kept nor filled up, so that one
+    picture costs what one picture costs.
 
     Raises
     ------
@@ -110,7 +117,7 @@ def encode_paths(
         Pictures that cannot be read, all of them listed.
     """
     store = FeatureStore(backbone.fingerprint, cache)
-    return _vectors(paths, backbone, store, Augmentation(), 0, workers, quiet)[0][:, 0]
+    return _vectors(paths, backbone, store, Augmentation(), 0, workers, quiet, fill=False)[0][:, 0]
 
 
 @dataclass
@@ -130,6 +137,8 @@ def _vectors(
     views: int,
     workers: int | None,
     quiet: bool,
+    *,
+    fill: bool,
 ) -> tuple[Float[Tensor, "image view dim"], tuple[str, ...]]:
     """Vectors [image, 1 + views, dim] and content hashes, in the order of `paths`."""
     workers = workers or os.cpu_count() or 1
@@ -151,7 +160,7 @@ def _vectors(
         if content and (missing := [view for view in range(views + 1) if content not in known[view]])
     ]
     if tasks:
-        unreadable |= _compute(tasks, known, backbone, store, augmentation, workers, quiet)
+        unreadable |= _compute(tasks, known, backbone, store, augmentation, workers, quiet, fill)
     if unreadable:
         raise UnreadableImages(unreadable, fix=MEND)
     if not paths:
@@ -168,8 +177,12 @@ def _compute(
     augmentation: Augmentation,
     workers: int,
     quiet: bool,
+    fill: bool,
 ) -> dict[str, str]:
-    """Compute what `tasks` name into `known` and the store; returns what cannot be read, and why."""
+    """Compute what `tasks` name into `known` and the store; returns what cannot be read, and why.
+
+    With `fill` the last batch is filled up with blank pictures, so that it counts as whole.
+    """
     unsaved: list[dict[str, Tensor]] = [{} for _ in known]
     unreadable: dict[str, str] = {}
     last_kept = time.monotonic()
@@ -187,14 +200,21 @@ def _compute(
     total = sum(len(task.views) for task in tasks)
     with progress_bar("encoding pictures", total, "pictures", quiet=quiet) as advance:
         for batch in _batches(_decoded(tasks, pixels, workers, unreadable)):
-            vectors = backbone.encode_images(torch.stack([item[2] for item in batch])).float().cpu()
+            pixels_of_batch = torch.stack([item[2] for item in batch])
+            if fill and len(batch) < BATCH:
+                blank = pixels_of_batch.new_zeros(BATCH - len(batch), *pixels_of_batch.shape[1:])
+                pixels_of_batch = torch.cat([pixels_of_batch, blank])
+            whole = len(pixels_of_batch) == BATCH
+            vectors = backbone.encode_images(pixels_of_batch)[: len(batch)].float().cpu()
             for (task, view, _), vector in zip(batch, vectors, strict=True):
                 if not torch.isfinite(vector).all():
                     raise FeatureError(
                         f"the backbone {backbone.name} gives numbers that are not finite for {task.path}",
                         fix="check the picture, and the model's weights with another picture",
                     )
-                known[view][task.content] = unsaved[view][task.content] = vector.clone()
+                known[view][task.content] = vector.clone()
+                if whole:
+                    unsaved[view][task.content] = known[view][task.content]
             advance(len(batch))
             if time.monotonic() - last_kept > KEEP_SECONDS:
                 keep()

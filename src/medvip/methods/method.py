@@ -25,6 +25,8 @@ class Method(Protocol):
         Whether `fit` wants the pictures' vectors or their pixels.
     uses_symptoms
         Whether it needs a `SymptomSet`.
+    learns
+        Whether it is trained, and so takes ``recipe``, ``seed`` and ``context``.
     backbone, symptoms
         What it was created with.
     classes
@@ -36,6 +38,7 @@ class Method(Protocol):
     name: ClassVar[str]
     needs: ClassVar[Literal["features", "pixels"]]
     uses_symptoms: ClassVar[bool]
+    learns: ClassVar[bool]
     backbone: Backbone
     symptoms: SymptomSet | None
     classes: tuple[str, ...]

@@ -157,6 +157,7 @@ class ViP:
     name: ClassVar[str] = "vip"
     needs: ClassVar[Literal["features", "pixels"]] = "features"
     uses_symptoms: ClassVar[bool] = True
+    learns: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class ZeroShotNames:
     name: ClassVar[str] = "zero-shot-names"
     needs: ClassVar[Literal["features", "pixels"]] = "features"
     uses_symptoms: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, symptoms: SymptomSet | None = None) -> None:
         self.backbone, self.symptoms = backbone, symptoms
@@ -85,6 +86,7 @@ class ZeroShotSymptoms:
     name: ClassVar[str] = "zero-shot-symptoms"
     needs: ClassVar[Literal["features", "pixels"]] = "features"
     uses_symptoms: ClassVar[bool] = True
+    learns: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, symptoms: SymptomSet) -> None:
         self.backbone, self.symptoms = backbone, symptoms

@@ -60,6 +60,7 @@ def train_model(
             f"there are {len(train)} training and {len(validation)} validation images",
             fix="give both, or choose the last epoch (select_by = last)",
         )
+    recipe = recipe.for_images(len(train))
     device = next(model.parameters()).device
     vectors, labels = train.vectors.to(device), train.labels.to(device)
     generator = torch.Generator().manual_seed(seed)

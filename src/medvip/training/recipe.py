@@ -24,6 +24,8 @@ class Recipe:
         Of the optimiser; `momentum` is SGD's.
     epochs, batch_size
         Passes over the training images, and images a step.
+    min_steps
+        Where those passes make fewer steps (few images), there are as many passes as this takes.
     warmup_epochs, warmup_learning_rate
         The first epochs run at this constant rate; then a half cosine of `epochs` epochs starts
         at its top, so it ends a little above zero (as in the reference code).
@@ -41,6 +43,7 @@ class Recipe:
     weight_decay: float = 5e-4
     epochs: int = 50
     batch_size: int = 32
+    min_steps: int = 0
     warmup_epochs: int = 1
     warmup_learning_rate: float = 1e-5
     select_by: Selection = "accuracy"
@@ -54,10 +57,23 @@ class Recipe:
         for name in ("epochs", "batch_size", "text_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}", fix="use 1 or more")
+        if self.min_steps < 0:
+            raise UsageError(f"min_steps is {self.min_steps}", fix="use 0 or more")
         for name in ("learning_rate", "momentum", "weight_decay", "warmup_epochs", "warmup_learning_rate"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"{name} is {value}", fix="use a finite number, 0 or more")
+
+    def for_images(self, images: int) -> Recipe:
+        """The recipe with as many epochs as `min_steps` asks for with that many images.
+
+        Examples
+        --------
+        >>> Recipe(epochs=20, batch_size=32, min_steps=100).for_images(64).epochs
+        50
+        """
+        steps_an_epoch = math.ceil(images / self.batch_size)
+        return replace(self, epochs=max(self.epochs, math.ceil(self.min_steps / steps_an_epoch)))
 
     def learning_rate_at(self, epoch: int) -> float:
         """Rate of one epoch, counted from 0.
@@ -74,7 +90,7 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "paper": Recipe(),
-    "fast": Recipe(learning_rate=0.01, epochs=20, warmup_epochs=0, text_every=16),
+    "fast": Recipe(learning_rate=0.01, epochs=20, min_steps=400, warmup_epochs=0, text_every=16),
 }
 """``paper``: the reference code's settings for ViT-B/16. ``fast``: ours (docs/recipes.md)."""
 
