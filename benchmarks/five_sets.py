@@ -2,9 +2,9 @@
 
     python benchmarks/five_sets.py DATA [--recipe paper] [--seeds 1 2 3] [--out benchmarks/results]
 
-DATA holds the folders named in `SETS`. Every run of every method is kept in one JSON file with
-what made it; the table is made from that file. Selection is on validation images; the table
-shows test images.
+DATA holds the folders named in `SETS`. Every set has a JSON file of its own with all its runs and
+what made them; a set whose file is there is not run again. The table is made from the files.
+Selection is on validation images; the table shows test images.
 """
 
 from __future__ import annotations
@@ -33,27 +33,29 @@ METHODS = ("zero-shot-names", "zero-shot-symptoms", "zero-shot-symptoms-max", "v
 FIGURES = ("accuracy", "macro_f1", "auroc")
 
 
-def measure(data: Path, recipe: str, seeds: list[int]) -> list[dict]:
-    """One entry for each set, method and seed (zero-shots have no seed and run once)."""
+def measure(data: Path, name: str, recipe: str, seeds: list[int]) -> list[dict]:
+    """One entry for each method and seed on one set (zero-shots have no seed and run once)."""
     backbone = medvip.load_backbone("embedded", device="cpu")
+    symptoms = medvip.SymptomSet.load(SETS[name])
+    features = medvip.compute_features(medvip.load_dataset(data / name), backbone)
     entries = []
-    for name, symptom_name in SETS.items():
-        symptoms = medvip.SymptomSet.load(symptom_name)
-        features = medvip.compute_features(medvip.load_dataset(data / name), backbone)
-        for method in METHODS:
-            for seed in seeds if method == "vip" else [None]:
-                options = {} if seed is None else {"seed": seed, "recipe": recipe}
-                started = time.perf_counter()
-                fitted = medvip.create_method(method, backbone, symptoms, **options)
-                fitted.fit(features.train, features.val)
-                seconds = time.perf_counter() - started
-                test = features.test
-                metrics = evaluate(
-                    fitted.predict_proba(test.plain), test.labels.numpy(), test.classes, groups=test.groups
-                )
-                entry = {"set": name, "method": method, "recipe": recipe if seed else None, "seed": seed}
-                entries.append(entry | {"seconds": round(seconds, 2), "test": metrics.to_json()})
-                print(f"{name} {method} {seed or ''} {seconds:.1f} s: {metrics.summary()}", flush=True)
+    for method in METHODS:
+        for seed in seeds if method == "vip" else [None]:
+            options = {} if seed is None else {"seed": seed, "recipe": recipe}
+            started = time.perf_counter()
+            fitted = medvip.create_method(method, backbone, symptoms, **options)
+            fitted.fit(features.train, features.val)
+            seconds = time.perf_counter() - started
+            test = features.test
+            metrics = evaluate(
+                fitted.predict_proba(test.plain), test.labels.numpy(), test.classes, groups=test.groups
+            )
+            entry = {"set": name, "method": method, "recipe": None if seed is None else recipe, "seed": seed}
+            entries.append(entry | {"seconds": round(seconds, 2), "test": metrics.to_json()})
+            print(
+                f"{name} {method} {'' if seed is None else seed} {seconds:.1f} s: {metrics.summary()}",
+                flush=True,
+            )
     return entries
 
 
@@ -80,7 +82,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
-    entries = measure(given.data, given.recipe, given.seeds)
     made = {
         "command": f"python benchmarks/five_sets.py DATA --recipe {given.recipe} --seeds "
         + " ".join(map(str, given.seeds)),
@@ -89,11 +90,17 @@ def main() -> None:
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
-        "processors": torch.get_num_threads(),
+        "threads": torch.get_num_threads(),
     }
-    stem = given.out / f"five_sets_{given.recipe}"
-    write_atomically(stem.with_suffix(".json"), json.dumps(made | {"runs": entries}, indent=1) + "\n")
-    write_atomically(stem.with_suffix(".md"), table(entries))
+    folder = given.out / f"five_sets_{given.recipe}"
+    entries = []
+    for name in SETS:
+        file = folder / f"{name}.json"
+        if not file.exists():
+            runs = measure(given.data, name, given.recipe, given.seeds)
+            write_atomically(file, json.dumps(made | {"runs": runs}, indent=1) + "\n")
+        entries += json.loads(file.read_text())["runs"]
+    write_atomically(folder / "table.md", table(entries))
     print(table(entries))
 
 

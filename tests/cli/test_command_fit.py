@@ -160,6 +160,36 @@ def test_methods_and_recipes(fit, tiny_images, tmp_path, config):
     assert load_file(tmp_path / "fast" / "prompts.safetensors")["context_prompt"].shape[0] == 0
 
 
+def test_options_that_would_do_nothing_are_refused(medvip, symptom_file, tiny_images, tiny_clip, tmp_path):
+    given = (
+        "fit",
+        tiny_images,
+        "--out",
+        tmp_path / "run",
+        "--symptoms",
+        symptom_file,
+        "--backbone",
+        tiny_clip,
+    )
+    text = medvip(*given, "--method", "zero-shot-symptoms", "--epochs", 3, "--recipe", "fast").failed(2)
+    assert "zero-shot-symptoms is not trained, so epochs, recipe would do nothing" in text
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_value_of_a_recipe_can_be_set(fit, tiny_images, tmp_path, config):
+    fit(tiny_images, tmp_path / "run", "--set", "momentum=0.5", "--set", "optimizer=adamw").done()
+    recipe = config(tmp_path / "run")["options"]["recipe"]
+    assert (recipe["momentum"], recipe["optimizer"], recipe["epochs"]) == (0.5, "adamw", 2)
+    for wrong, said in {
+        "momentum": "not of the form NAME=VALUE",
+        "momentum=fast": "momentum is fast",
+        "epochs=2.5": "whole number",
+        "colour=1": "a recipe has no ['colour']",
+    }.items():
+        assert said in fit(tiny_images, tmp_path / "wrong", "--set", wrong).failed(2)
+    assert not (tmp_path / "wrong").exists()
+
+
 def test_a_loss_that_is_not_finite(fit, medvip, tiny_images, tmp_path):
     text = fit(tiny_images, tmp_path / "run", "--learning-rate", 1e30).failed()
     assert "not finite" in text or "loss is" in text

@@ -219,6 +219,19 @@ def test_explanations_add_up(clip_run, medvip, tiny_images, tiny_symptoms, tmp_p
     medvip("explain", clip_run, pictures[0], "--out", tmp_path / "file", "--quiet").failed()
 
 
+def test_unreadable_pictures_can_be_left_out(clip_run, medvip, tiny_images, tmp_path):
+    good, bad = tiny_images / "red" / "0.png", tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    out = tmp_path / "out.csv"
+    answer = medvip("predict", clip_run, bad, good, "--skip-unreadable", "--out", out, "--quiet")
+    answer.done()
+    assert "left out" in answer.err
+    assert "bad.png" in answer.err
+    assert [line.split(",")[0] for line in out.read_text().splitlines()[1:]] == [str(good)]
+    medvip("explain", clip_run, bad, good, "--skip-unreadable", "--out", tmp_path / "why").done()
+    assert "bad.png" in medvip("predict", clip_run, bad, "--skip-unreadable").failed(1)
+
+
 def test_what_cannot_be_explained(fit, medvip, tiny_images, tmp_path):
     fit(tiny_images, tmp_path / "run", "--method", "zero-shot-symptoms").done()
     picture = tiny_images / "red" / "0.png"

@@ -36,14 +36,15 @@ class PaintBackbone:
         self.matrix = torch.randn(3 * SIDE * SIDE, DIM, generator=torch.Generator().manual_seed(seed))
         self.encoded, self.preprocessed = 0, 0
 
-    def preprocess(self, picture: Image.Image) -> torch.Tensor:
+    def preprocess(self, picture: Image.Image, *, framed: bool = False) -> torch.Tensor:
+        assert not framed or picture.size == (SIDE, SIDE), "views come in the encoder's size"
         assert picture.mode == "RGB"
         self.preprocessed += 1
         pixels = np.asarray(picture.resize((SIDE, SIDE)), dtype=np.float32)
         return torch.from_numpy(pixels / 255 - 0.5).permute(2, 0, 1)
 
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        self.encoded += len(pixels)
+        self.encoded += int(pixels.flatten(1).any(1).sum())  # without the blank ones that fill a batch
         time.sleep(self.seconds)
         return pixels.flatten(1) @ self.matrix
 

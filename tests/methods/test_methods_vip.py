@@ -178,7 +178,7 @@ class StubBackbone:
     def __init__(self, token_dim: int = 512, embed_dim: int = 512) -> None:
         self.token_dim, self.embed_dim = token_dim, embed_dim
 
-    def preprocess(self, picture):
+    def preprocess(self, picture, *, framed=False):
         raise AssertionError
 
     def encode_images(self, pixels):

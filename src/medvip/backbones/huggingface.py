@@ -80,9 +80,10 @@ class HuggingFaceBackbone:
                 digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
         return digest.hexdigest()
 
-    def preprocess(self, picture: Image.Image) -> Float[Tensor, "3 size size"]:
-        """The model's own preprocessor (its Pillow form)."""
-        return self._processor(picture, return_tensors="pt")["pixel_values"][0]
+    def preprocess(self, picture: Image.Image, *, framed: bool = False) -> Float[Tensor, "3 size size"]:
+        """The model's own preprocessor (its Pillow form); `framed`: without resizing and cropping."""
+        how = {"do_resize": False, "do_center_crop": False} if framed else {}
+        return self._processor(picture, return_tensors="pt", **how)["pixel_values"][0]
 
     @torch.no_grad()
     def encode_images(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:

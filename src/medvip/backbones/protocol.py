@@ -72,8 +72,12 @@ class Backbone(Protocol):
         """
         ...
 
-    def preprocess(self, picture: Image.Image) -> Float[Tensor, "3 size size"]:
-        """An RGB picture of any size as the image encoder's input, on the CPU."""
+    def preprocess(self, picture: Image.Image, *, framed: bool = False) -> Float[Tensor, "3 size size"]:
+        """An RGB picture of any size as the image encoder's input, on the CPU.
+
+        With `framed` the picture is a square of `image_size` already (an augmented view) and is
+        neither resized nor cropped.
+        """
         ...
 
     def encode_images(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:

@@ -44,7 +44,7 @@ def demo(
     require_free(out / "run", force=force)
     if data is None:
         say("Drawing phantoms: pictures that look like skin lesions but are DRAWN, not medical.")
-        data, symptoms = draw_phantoms(out / "phantoms", seed=seed), symptoms or "phantoms"
+        data, symptoms = draw_phantoms(out / f"phantoms_seed_{seed}", seed=seed), symptoms or "phantoms"
     elif symptoms is None:
         symptoms = _fitting_set(medvip.load_dataset(data).classes)
     if symptoms is None:
@@ -57,8 +57,6 @@ def demo(
     for note in dataset.notes:
         complain(f"note: {note}")
     backbone = medvip.load_backbone("embedded")
-    if not quiet:
-        complain("The first use of the embedded backbone joins its two towers (up to a minute).")
     features = compute_features(dataset, backbone, quiet=quiet)
     rows = []
     for name in METHODS:
@@ -67,7 +65,7 @@ def demo(
         kept = {"out": out / "run", "force": force} if name == "vip" else {}
         run = fit_features(method, features, dataset, Augmentation(), quiet=quiet, **kept)
         figures = run.metrics["test"]
-        rows.append([name, *(_cell(figures[key]) for key in ("accuracy", "macro_f1", "auroc"))])
+        rows.append([name, *(o.estimate(figures[key]) for key in ("accuracy", "macro_f1", "auroc"))])
     counts = " / ".join(str(len(part)) for part in (features.train, features.val, features.test))
     say_table(
         f"{dataset.name}: {counts} train / val / test images, 95 % intervals over groups",
@@ -92,8 +90,3 @@ def _fitting_set(classes: tuple[str, ...]) -> str | None:
         except SymptomError:
             continue
     return None
-
-
-def _cell(figure: dict[str, float | None]) -> str:
-    value, low, high = figure["value"], figure["low"], figure["high"]
-    return "undefined" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"

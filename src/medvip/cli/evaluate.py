@@ -27,7 +27,7 @@ def evaluate(
     force: o.Force = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Measure a run on one split of DATA, with 95 % intervals over patients.
+    """Measure a run on one split of DATA, with 95 % intervals over groups (patients, where known).
 
     Example: medvip evaluate run images/ --split test --out figures.json
     """

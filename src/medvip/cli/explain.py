@@ -16,6 +16,7 @@ def explain(
     run: o.RunFolder,
     pictures: o.Pictures,
     out: Annotated[Path, typer.Option(help="Folder for explanations.json.", show_default=False)],
+    skip_unreadable: o.SkipUnreadable = False,
     backbone: o.OtherBackbone = None,
     device: o.Device = "auto",
     force: o.Force = False,
@@ -32,7 +33,8 @@ def explain(
     if file.exists() and not force:
         raise RunError(f"{file} is there already", fix="choose another --out, or replace it with --force")
     paths = o.picture_paths(pictures)
-    explained = o.load_given_run(run, backbone, device).explain(paths, quiet=quiet)
+    loaded = o.load_given_run(run, backbone, device)
+    explained = o.without_unreadable(lambda ps: loaded.explain(ps, quiet=quiet), paths, skip_unreadable)
     content = [explanation.to_json() for explanation in explained]
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     write_atomically(file, text.encode("utf-8", errors="backslashreplace"))

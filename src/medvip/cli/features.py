@@ -12,7 +12,7 @@ def features(
     views: o.Views = 0,
     crop: o.Crop = True,
     flip: o.Flip = True,
-    seed: o.Seed = 1,
+    views_seed: o.ViewsSeed = 1,
     split_file: o.SplitFile = None,
     split_seed: o.SplitSeed = 1,
     allow_leakage: o.AllowLeakage = False,
@@ -25,6 +25,7 @@ def features(
     Example: medvip features images/ --backbone openai/clip-vit-base-patch16
     """
     import medvip
+    from medvip.cache import cache_folder
 
     dataset = medvip.load_dataset(
         data,
@@ -37,16 +38,9 @@ def features(
         complain(f"note: {note}")
     encoders = medvip.load_backbone(backbone, device=device)
     made = medvip.compute_features(
-        dataset, encoders, augmentation=o.augmentation(views, crop, flip, seed), quiet=quiet
+        dataset, encoders, augmentation=o.augmentation(views, crop, flip, views_seed), quiet=quiet
     )
     for split in ("train", "val", "test"):
         images, seen, dim = getattr(made, split).vectors.shape
         say(f"{split}: {images} images x {seen} views x {dim} numbers")
-    say(f"kept in {medvip_cache()}")
-
-
-def medvip_cache() -> str:
-    """Where vectors are kept."""
-    from medvip.cache import cache_folder
-
-    return str(cache_folder())
+    say(f"kept in {cache_folder()}")

@@ -42,11 +42,16 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other value of the recipe, as NAME=VALUE; may be repeated."),
+    ] = None,
     context: Annotated[int, typer.Option(help="Number of learned context vectors (M).", min=0)] = 4,
     shots: Annotated[
         int | None, typer.Option(help="Training pictures a class; all when not given.", show_default=False)
     ] = None,
     seed: o.Seed = 1,
+    views_seed: o.ViewsSeed = 1,
     views: o.Views = 0,
     crop: o.Crop = True,
     flip: o.Flip = True,
@@ -75,7 +80,7 @@ def fit(
         "batch_size": batch_size,
         "select_by": select_by,
     }
-    changes = {name: value for name, value in changes.items() if value is not None}
+    changes = {name: value for name, value in changes.items() if value is not None} | o.changes_of(set_)
     if method in METHODS and not METHODS[method].learns and (changes or recipe):
         given = ", ".join(sorted([*changes, *(["recipe"] if recipe else [])]))
         raise UsageError(f"{method} is not trained, so {given} would do nothing", fix="leave it out")
@@ -100,7 +105,7 @@ def fit(
         medvip.load_backbone(backbone, device=device),
         symptom_set,
         method=method,
-        augmentation=o.augmentation(views, crop, flip, seed),
+        augmentation=o.augmentation(views, crop, flip, views_seed),
         out=out,
         force=force,
         quiet=quiet,
@@ -113,14 +118,7 @@ def fit(
 
 def one_line(figures: dict) -> str:
     """The headline figures of one entry of `metrics.json`, with intervals."""
-
-    def shown(name: str) -> str:
-        value, low, high = (figures[name][key] for key in ("value", "low", "high"))
-        if value is None:
-            return "undefined"
-        return f"{value:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
-
     return ", ".join(
-        f"{label} {shown(name)}"
+        f"{label} {o.estimate(figures[name])}"
         for name, label in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("auroc", "AUROC"))
     )

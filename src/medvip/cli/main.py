@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"to mend it: see {context.command_path if context else 'medvip'} --help")
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted; what was computed is kept")
+        complain("interrupted; nothing half-written is left, and vectors of pictures encoded so far are kept")
         return 130
     except OSError as error:
         if debug:

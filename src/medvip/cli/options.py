@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+Made = TypeVar("Made")
 
 Data = Annotated[
     Path,
@@ -31,7 +34,7 @@ AllowLeakage = Annotated[
     ),
 ]
 SkipUnreadable = Annotated[
-    bool, typer.Option("--skip-unreadable", help="Go on without files that cannot be read; recorded.")
+    bool, typer.Option("--skip-unreadable", help="Go on without files that cannot be read; each is named.")
 ]
 BackboneName = Annotated[
     str,
@@ -55,7 +58,10 @@ Flip = Annotated[
     bool,
     typer.Option("--flip/--no-flip", help="Whether half of the views are mirrored. Not for chest X-rays."),
 ]
-Seed = Annotated[int, typer.Option(help="Of training, few-shot sampling and views.", min=0, max=2**32 - 1)]
+Seed = Annotated[int, typer.Option(help="Of training and few-shot sampling.", min=0, max=2**32 - 1)]
+ViewsSeed = Annotated[
+    int, typer.Option(help="Of the views: apart, so that all seeds share them.", min=0, max=2**32 - 1)
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier call wrote there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
@@ -106,9 +112,64 @@ def _seen(path: Path, root: Path) -> bool:
     return not hidden and has_picture_name(path) and path.is_file()
 
 
+def without_unreadable(use: Callable[[list[str]], list[Made]], paths: list[str], skip: bool) -> list[Made]:
+    """What `use` makes of the pictures; with `skip` without those that cannot be read, each named.
+
+    Raises
+    ------
+    UnreadableImages
+        Without `skip`, or when no picture is left.
+    """
+    from medvip.cli.console import complain
+    from medvip.errors import UnreadableImages
+
+    try:
+        return use(paths)
+    except UnreadableImages as error:
+        left = [path for path in paths if path not in error.reasons]
+        if not skip or not left:
+            raise
+        for path, reason in error.reasons.items():
+            complain(f"note: left out {path}: {reason}")
+        return use(left)
+
+
 def load_given_run(run: Path, backbone: str | None, device: str):
     """The run, on the backbone that it recorded or on the same one lying elsewhere."""
     import medvip
 
     given = medvip.load_backbone(backbone, device=device) if backbone else None
     return medvip.load_run(run, backbone=given, device=device)
+
+
+def estimate(figure: dict[str, float | None]) -> str:
+    """One figure of `metrics.json` with its interval, as `medvip.evaluation.Estimate` prints it."""
+    from medvip.evaluation import Estimate
+
+    nan = float("nan")
+    return str(Estimate(*(nan if (n := figure[key]) is None else n for key in ("value", "low", "high"))))
+
+
+def changes_of(settings: list[str] | None) -> dict[str, Any]:
+    """``["momentum=0.8"]`` to ``{"momentum": 0.8}``; `get_recipe` checks names and ranges.
+
+    Raises
+    ------
+    UsageError
+        Not of the form NAME=VALUE, or not a number where one is needed.
+    """
+    from medvip.errors import UsageError
+    from medvip.training import Recipe
+
+    changes: dict[str, Any] = {}
+    for setting in settings or []:
+        name, sign, value = setting.partition("=")
+        if not (name and sign and value):
+            raise UsageError(f"--set {setting} is not of the form NAME=VALUE", fix="write --set momentum=0.8")
+        kind = type(getattr(Recipe(), name, ""))
+        try:
+            changes[name] = kind(value)
+        except ValueError as error:
+            needed = "whole number" if kind is int else "number"
+            raise UsageError(f"{name} is {value}", fix=f"use a {needed}") from error
+    return changes

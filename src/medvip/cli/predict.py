@@ -23,6 +23,7 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    skip_unreadable: o.SkipUnreadable = False,
     backbone: o.OtherBackbone = None,
     device: o.Device = "auto",
     force: o.Force = False,
@@ -43,7 +44,8 @@ def predict(
     paths = o.picture_paths(pictures)
     loaded = o.load_given_run(run, backbone, device)
     lines = [_csv_line(["path", "prediction", "confidence", *loaded.classes])]
-    for made in loaded.predict(paths, quiet=quiet):
+    predicted = o.without_unreadable(lambda ps: loaded.predict(ps, quiet=quiet), paths, skip_unreadable)
+    for made in predicted:
         probabilities = [f"{value:.6f}" for value in made.probabilities.values()]
         path = f"./{made.path}" if made.path[0] in "=+-@\t\r" else made.path
         lines.append(_csv_line([path, made.prediction, f"{made.confidence:.6f}", *probabilities]))
@@ -52,7 +54,7 @@ def predict(
     else:
         text = "".join(f"{line}\n" for line in lines)
         write_atomically(out, text.encode("utf-8", errors="backslashreplace"))
-        say(f"{len(paths)} predictions written to {out}")
+        say(f"{len(predicted)} predictions written to {out}")
 
 
 def _csv_line(fields: list[str]) -> str:

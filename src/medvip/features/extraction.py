@@ -195,31 +195,36 @@ def _compute(
     def pixels(task: _Task) -> list[tuple[_Task, int, Tensor]]:
         picture = read_picture(task.path)
         views = (augmentation.make(picture, task.content, view, backbone.image_size) for view in task.views)
-        return [(task, view, backbone.preprocess(made)) for view, made in zip(task.views, views, strict=True)]
+        return [
+            (task, view, backbone.preprocess(made, framed=view > 0))
+            for view, made in zip(task.views, views, strict=True)
+        ]
 
     total = sum(len(task.views) for task in tasks)
-    with progress_bar("encoding pictures", total, "pictures", quiet=quiet) as advance:
-        for batch in _batches(_decoded(tasks, pixels, workers, unreadable)):
-            pixels_of_batch = torch.stack([item[2] for item in batch])
-            if fill and len(batch) < BATCH:
-                blank = pixels_of_batch.new_zeros(BATCH - len(batch), *pixels_of_batch.shape[1:])
-                pixels_of_batch = torch.cat([pixels_of_batch, blank])
-            whole = len(pixels_of_batch) == BATCH
-            vectors = backbone.encode_images(pixels_of_batch)[: len(batch)].float().cpu()
-            for (task, view, _), vector in zip(batch, vectors, strict=True):
-                if not torch.isfinite(vector).all():
-                    raise FeatureError(
-                        f"the backbone {backbone.name} gives numbers that are not finite for {task.path}",
-                        fix="check the picture, and the model's weights with another picture",
-                    )
-                known[view][task.content] = vector.clone()
-                if whole:
-                    unsaved[view][task.content] = known[view][task.content]
-            advance(len(batch))
-            if time.monotonic() - last_kept > KEEP_SECONDS:
-                keep()
-                last_kept = time.monotonic()
-    keep()
+    try:
+        with progress_bar("encoding pictures", total, "pictures", quiet=quiet) as advance:
+            for batch in _batches(_decoded(tasks, pixels, workers, unreadable)):
+                pixels_of_batch = torch.stack([item[2] for item in batch])
+                if fill and len(batch) < BATCH:
+                    blank = pixels_of_batch.new_zeros(BATCH - len(batch), *pixels_of_batch.shape[1:])
+                    pixels_of_batch = torch.cat([pixels_of_batch, blank])
+                whole = len(pixels_of_batch) == BATCH
+                vectors = backbone.encode_images(pixels_of_batch)[: len(batch)].float().cpu()
+                for (task, view, _), vector in zip(batch, vectors, strict=True):
+                    if not torch.isfinite(vector).all():
+                        raise FeatureError(
+                            f"the backbone {backbone.name} gives numbers that are not finite for {task.path}",
+                            fix="check the picture, and the model's weights with another picture",
+                        )
+                    known[view][task.content] = vector.clone()
+                    if whole:
+                        unsaved[view][task.content] = known[view][task.content]
+                advance(len(batch))
+                if time.monotonic() - last_kept > KEEP_SECONDS:
+                    keep()
+                    last_kept = time.monotonic()
+    finally:
+        keep()
     return unreadable
 
 

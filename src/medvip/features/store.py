@@ -7,6 +7,7 @@ harms the other; a killed one leaves what it had finished.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 import warnings
@@ -50,11 +51,16 @@ class FeatureStore:
                 found |= _read(file, wanted - found.keys())
             except FileNotFoundError:
                 continue  # another process noticed the same damage and removed it
-            except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            except OSError as error:
+                warnings.warn(
+                    f"cached features {file} cannot be read ({error}); computed again", stacklevel=2
+                )
+            except (SafetensorError, ValueError, KeyError, TypeError) as error:
                 warnings.warn(
                     f"cached features {file} are damaged ({error}); computing them again", stacklevel=2
                 )
-                file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a cache that others own and this user only reads
+                    file.unlink()
         return found
 
     def add(self, view: str, vectors: dict[str, Float[Tensor, " dim"]]) -> None:

@@ -18,7 +18,7 @@ from medvip.backbones.protocol import encode_texts
 from medvip.errors import NotFittedError
 from medvip.features import FeatureTable
 from medvip.methods.prompts import padded_by_class, require_fitting
-from medvip.symptoms import SymptomSet
+from medvip.symptoms import SymptomSet, spoken
 
 TEMPLATE = "a photo of a {}."
 """CLIP's own hand-written template (Radford et al. 2021)."""
@@ -47,7 +47,7 @@ class ZeroShotNames:
 
     def fit(self, train: FeatureTable, validation: FeatureTable, *, quiet: bool = True) -> ZeroShotNames:
         """Encode the class names; no image is looked at."""
-        names = [self.symptoms.plain_name(name) if self.symptoms else _plain(name) for name in train.classes]
+        names = [self.symptoms.plain_name(name) if self.symptoms else spoken(name) for name in train.classes]
         vectors = encode_texts(self.backbone, [TEMPLATE.format(name) for name in names])
         return self.load_state(train.classes, {"class_vectors": vectors})
 
@@ -160,7 +160,3 @@ def probabilities(
 def _require_fitted(method: ZeroShotNames | ZeroShotSymptoms) -> None:
     if not method.classes:
         raise NotFittedError(f"this {method.name} has encoded no class yet", fix="call fit first")
-
-
-def _plain(class_name: str) -> str:
-    return class_name.replace("_", " ").replace("-", " ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medvip.symptoms.checking import Finding, check_symptoms, require_usable
+from medvip.symptoms.class_names import spoken
 from medvip.symptoms.importing import import_descriptors
 from medvip.symptoms.ready import ready_made
 from medvip.symptoms.symptom_set import Provenance, SymptomSet
@@ -15,4 +16,5 @@ __all__ = [
     "import_descriptors",
     "ready_made",
     "require_usable",
+    "spoken",
 ]

@@ -170,3 +170,14 @@ def _listed(names: list[str], limit: int = 12) -> str:
     """
     listed = ", ".join(shown(name) for name in names[:limit])
     return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"
+
+
+def spoken(class_name: str) -> str:
+    """A folder's name as words.
+
+    Examples
+    --------
+    >>> spoken("basal_cell-carcinoma")
+    'basal cell carcinoma'
+    """
+    return class_name.replace("_", " ").replace("-", " ")

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from medvip.errors import SymptomError
-from medvip.symptoms.class_names import closest, find_name, match_names, refuse_ambiguous
+from medvip.symptoms.class_names import closest, find_name, match_names, refuse_ambiguous, spoken
 from medvip.symptoms.file_forms import FORMAT, VERSION, read_parts
 from medvip.symptoms.plain_text import clean_line, kind_of, shown
 from medvip.symptoms.provenance import Provenance
@@ -232,7 +232,7 @@ class SymptomSet:
         'basal cell'
         """
         found = find_name(class_name, self.names)
-        return class_name.replace("_", " ").replace("-", " ") if found is None else self.names[found]
+        return spoken(class_name) if found is None else self.names[found]
 
     @property
     def digest(self) -> str:

@@ -80,7 +80,7 @@ def train_model(
                     best_score, best_state = score, copy.deepcopy(model.state_dict())
                     entry["best"] = True
                 history.append(entry | {"seconds": time.perf_counter() - started})
-                advance(1)
+                advance(1, _said(entry))
     finally:
         model.load_state_dict(best_state)
 
@@ -148,6 +148,13 @@ def validation_scores(model: nn.Module, validation: FeatureTable) -> dict[str, f
     }
 
 
+def _said(entry: dict[str, Any]) -> str:
+    """What the live progress shows of an epoch."""
+    shown = f"epoch {entry['epoch']}, loss {entry['loss']:.3f}"
+    accuracy = entry.get("val_accuracy")
+    return shown if accuracy is None else f"{shown}, validation accuracy {accuracy:.3f}"
+
+
 def _score(entry: dict[str, Any], recipe: Recipe) -> float:
     if recipe.select_by == "last":
         return float(entry["epoch"])
@@ -160,5 +167,9 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     return torch.optim.SGD(
-        parameters, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        parameters,
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        fused=True,  # one pass over the parameters instead of four
     )

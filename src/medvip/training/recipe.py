@@ -54,14 +54,13 @@ class Recipe:
             raise UsageError(f"optimizer is {self.optimizer!r}", fix=f"use one of {get_args(Optimizer)}")
         if self.select_by not in get_args(Selection):
             raise UsageError(f"select_by is {self.select_by!r}", fix=f"use one of {get_args(Selection)}")
-        for name in ("epochs", "batch_size", "text_every"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}", fix="use 1 or more")
-        if self.min_steps < 0:
-            raise UsageError(f"min_steps is {self.min_steps}", fix="use 0 or more")
+        for name, least in {"epochs": 1, "batch_size": 1, "text_every": 1, "min_steps": 0}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise UsageError(f"{name} is {value}", fix=f"use a whole number, {least} or more")
         for name in ("learning_rate", "momentum", "weight_decay", "warmup_epochs", "warmup_learning_rate"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
+            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
                 raise UsageError(f"{name} is {value}", fix="use a finite number, 0 or more")
 
     def for_images(self, images: int) -> Recipe:
@@ -98,6 +97,8 @@ RECIPES: dict[str, Recipe] = {
 def get_recipe(recipe: str | Recipe | dict[str, Any], **changes: Any) -> Recipe:
     """A recipe by name, or as it is or from its fields; `changes` replace single values.
 
+    Epochs that are asked for are the epochs that run: they set ``min_steps`` to 0.
+
     Raises
     ------
     UsageError
@@ -113,5 +114,7 @@ def get_recipe(recipe: str | Recipe | dict[str, Any], **changes: Any) -> Recipe:
         raise UsageError(
             f"a recipe has no {sorted(unknown)}", fix=f"its values are: {', '.join(sorted(known))}"
         )
+    if "epochs" in changes:
+        given = {"min_steps": 0, **given}
     base = recipe if isinstance(recipe, Recipe) else Recipe()
     return replace(base, **given)
