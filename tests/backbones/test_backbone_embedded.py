@@ -87,9 +87,15 @@ def test_preprocessing_is_shorter_side_256_centre_crop_224(backbone, size):
     np.testing.assert_allclose(backbone.preprocess(noise(*size)), expected.transpose(2, 0, 1), atol=1e-6)
 
 
-def test_a_picture_of_the_image_size_is_only_normalised(backbone):
-    expected = (np.asarray(noise(224, 224), dtype=np.float64) - 127) / 128
-    np.testing.assert_allclose(backbone.preprocess(noise(224, 224)), expected.transpose(2, 0, 1), atol=1e-6)
+def test_a_framed_view_is_only_normalised_and_a_plain_picture_never_depends_on_its_size(backbone):
+    picture = noise(224, 224)
+    expected = (np.asarray(picture, dtype=np.float64) - 127) / 128
+    np.testing.assert_allclose(
+        backbone.preprocess(picture, framed=True), expected.transpose(2, 0, 1), atol=1e-6
+    )
+    enlarged = picture.resize((256, 256), Image.Resampling.BICUBIC).crop((16, 16, 240, 240))
+    expected = (np.asarray(enlarged, dtype=np.float64) - 127) / 128
+    np.testing.assert_allclose(backbone.preprocess(picture), expected.transpose(2, 0, 1), atol=1e-6)
 
 
 def test_image_vectors_equal_the_unfused_network_less_its_mean(backbone, original_network):

@@ -70,7 +70,7 @@ def test_a_picture_of_the_image_size_is_only_normalised(family_and_folder):
     """Augmented views come in this size; a second resize or crop would spoil them."""
     family, folder = family_and_folder
     mean, std = (CLIP_MEAN, CLIP_STD) if family == "clip" else ([0.5] * 3, [0.5] * 3)
-    found = load_backbone(str(folder), device="cpu").preprocess(noise(30, 30))
+    found = load_backbone(str(folder), device="cpu").preprocess(noise(30, 30), framed=True)
     np.testing.assert_allclose(found.numpy(), normalised(np.asarray(noise(30, 30)), mean, std), atol=1e-5)
 
 
