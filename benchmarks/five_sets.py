@@ -51,7 +51,7 @@ def measure(data: Path, name: str, recipe: str, seeds: list[int]) -> list[dict]:
                 fitted.predict_proba(test.plain), test.labels.numpy(), test.classes, groups=test.groups
             )
             entry = {"set": name, "method": method, "recipe": None if seed is None else recipe, "seed": seed}
-            entries.append(entry | {"seconds": round(seconds, 2), "test": metrics.to_json()})
+            entries.append(entry | {"test": metrics.to_json()})
             print(
                 f"{name} {method} {'' if seed is None else seed} {seconds:.1f} s: {metrics.summary()}",
                 flush=True,
