@@ -30,6 +30,7 @@ class CentredFeatures(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 1280"]:
         """Global average pooling: each place of the picture has the same share."""
+        # The package has no type hints: to pyright a method of a Module may be a tensor.
         return self.network.extract_features(pixels).mean((2, 3)) - self.mean  # type: ignore[operator]
 
 

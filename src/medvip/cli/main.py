@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(str(error))
             return 2
         context = getattr(error, "ctx", None)
+        # WrongUsage is found at run time (above), so its method is not known to pyright.
         complain(f"error: {error.format_message()}")  # type: ignore[attr-defined]
         complain(f"to mend it: see {context.command_path if context else 'medvip'} --help")
         return 2
