@@ -98,8 +98,7 @@ def fit(
     for note in dataset.notes:
         complain(f"note: {note}")
     if symptom_set is not None:
-        reviewer = symptom_set.provenance.reviewed_by
-        complain(f"note: symptoms {f'reviewed by {reviewer}' if reviewer else 'not reviewed by anyone'}")
+        complain(f"note: symptoms: {symptom_set.review_state()}")
     run = medvip.fit(
         dataset,
         medvip.load_backbone(backbone, device=device),

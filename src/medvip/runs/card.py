@@ -40,12 +40,13 @@ def model_card(run: Run) -> str:
         lines += ["", f"## Measured on {split}", "", *_figures(figures)]
     if run.symptoms is not None:
         origin = run.symptoms.provenance
+        reviewed = run.symptoms.reviews or origin.reviewed_by
         lines += [
             "",
             "## Symptoms",
             "",
             f"Written by: {_text(origin.author)} ({_text(origin.method)}). "
-            + (f"Reviewed by {_text(origin.reviewed_by)}." if origin.reviewed_by else "**Not reviewed.**"),
+            + (f"Review: {_text(run.symptoms.review_state())}." if reviewed else "**Not reviewed.**"),
             "",
         ]
         for name, texts in zip(run.classes, run.symptoms.for_classes(run.classes), strict=True):

@@ -148,7 +148,7 @@ def _config(
             "notes": list(dataset.notes),
         },
         "augmentation": asdict(augmentation),
-        "symptoms": symptoms and {"digest": symptoms.digest, "reviewed_by": symptoms.provenance.reviewed_by},
+        "symptoms": symptoms and {"digest": symptoms.digest, "review": symptoms.review_state()},
         "stopped": stopped.problem if stopped else None,
         "made": {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),

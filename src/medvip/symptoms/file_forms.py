@@ -1,7 +1,7 @@
 """The two forms of a symptom file: native (with provenance) and plain (class -> symptoms).
 
-A symptom is a plain string in version 1. What is said *about* a symptom (a review, for
-example) belongs in a field of its own beside `classes`, by class and symptom text, so that
+A symptom is a plain string in version 1. What is said *about* a symptom (a review, how it was
+generated) stands in a field of its own beside `classes`, by class and symptom text, so that
 `classes` keeps its shape.
 """
 
@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medvip.errors import SymptomError
+from medvip.symptoms.generation import Generation
 from medvip.symptoms.plain_text import kind_of, shown
 from medvip.symptoms.provenance import Provenance, refuse_unknown_fields
+from medvip.symptoms.reviewing import read_reviews
 from medvip.symptoms.strict_json import MAX_BYTES, parse_json
 
 FORMAT = "medvip-symptoms"
 VERSION = 1
 _NEEDED = ("format", "version", "modality", "classes", "provenance")
-_OPTIONAL = ("names",)
+_OPTIONAL = ("names", "reviews", "generation")
 _PLAIN_EXAMPLE = 'write {"class name": ["symptom", "symptom"]}'
 
 
@@ -30,6 +32,8 @@ class Parts:
     modality: Any = None
     provenance: Provenance | None = None
     names: dict[str, Any] = field(default_factory=dict)
+    reviews: dict[str, Any] = field(default_factory=dict)
+    generation: Generation | None = None
 
 
 def read_parts(text: str, where: str) -> Parts:
@@ -90,12 +94,14 @@ def _native_parts(document: dict[str, Any], where: str) -> Parts:
             f"{where}, classes: {kind_of(document['classes'])} where an object is expected",
             fix=_PLAIN_EXAMPLE,
         )
-    names = document.get("names")
+    names, reviews, generation = (document.get(name) for name in _OPTIONAL)
     return Parts(
         classes=document["classes"],
         modality=document["modality"],
         provenance=Provenance.from_dict(document["provenance"], where),
         names={} if names is None else names,
+        reviews={} if reviews is None else read_reviews(reviews, where),
+        generation=None if generation is None else Generation.from_dict(generation, where),
     )
 
 

@@ -59,19 +59,10 @@ class Provenance:
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
                 continue
-            line = clean_line(value, f"provenance, {name}")
-            if not line:
-                fix = "remove it" if name in _OPTIONAL else 'write it, or "unknown"'
-                raise SymptomError(f"provenance: {name} is blank", fix=fix)
-            object.__setattr__(self, name, line)
+            fix = "remove it" if name in _OPTIONAL else 'write it, or "unknown"'
+            object.__setattr__(self, name, filled_line(value, "provenance", name, fix=fix))
         if self.date != "unknown":
-            try:
-                datetime.fromisoformat(self.date)
-            except ValueError as error:
-                raise SymptomError(
-                    f"provenance: {shown(self.date)} is not a date",
-                    fix='write it as 2024-07-26, or "unknown"',
-                ) from error
+            require_date(self.date, "provenance", fix='write it as 2024-07-26, or "unknown"')
 
     @classmethod
     def from_dict(cls, value: object, where: str) -> Provenance:
@@ -111,6 +102,49 @@ class Provenance:
 
 _NEEDED = ("author", "method", "date")
 _OPTIONAL = ("model", "questions", "reviewed_by", "note", "source")
+
+
+def filled_line(value: object, owner: str, name: str, *, fix: str = "write it") -> str:
+    """Give a field that has to be one clean line and not blank.
+
+    Raises
+    ------
+    SymptomError
+        It is not.
+
+    Examples
+    --------
+    >>> filled_line(" A. Doctor ", "review", "by")
+    'A. Doctor'
+    >>> filled_line(" ", "review", "by")
+    Traceback (most recent call last):
+    medvip.errors.SymptomError: review: by is blank (to mend it: write it)
+    """
+    line = clean_line(value, f"{owner}, {name}")
+    if not line:
+        raise SymptomError(f"{owner}: {name} is blank", fix=fix)
+    return line
+
+
+def require_date(text: str, owner: str, *, fix: str = "write it as 2024-07-26") -> None:
+    """Refuse what is no ISO date or time.
+
+    Raises
+    ------
+    SymptomError
+        It is none.
+
+    Examples
+    --------
+    >>> require_date("2024-07-26T09:30:00+00:00", "review")
+    >>> require_date("yesterday", "review")
+    Traceback (most recent call last):
+    medvip.errors.SymptomError: review: 'yesterday' is not a date (to mend it: write it as 2024-07-26)
+    """
+    try:
+        datetime.fromisoformat(text)
+    except ValueError as error:
+        raise SymptomError(f"{owner}: {shown(text)} is not a date", fix=fix) from error
 
 
 def refuse_unknown_fields(value: Mapping[str, object], known: tuple[str, ...], where: str) -> None:

@@ -13,9 +13,18 @@ from typing import Any
 from medvip.errors import SymptomError
 from medvip.symptoms.class_names import closest, find_name, match_names, refuse_ambiguous, spoken
 from medvip.symptoms.file_forms import FORMAT, VERSION, read_parts
+from medvip.symptoms.generation import Generation
 from medvip.symptoms.plain_text import clean_line, kind_of, shown
 from medvip.symptoms.provenance import Provenance
 from medvip.symptoms.ready import read_source
+from medvip.symptoms.reviewing import (
+    Review,
+    Verdict,
+    clean_reviews,
+    not_reviewed,
+    review_state,
+    with_review,
+)
 from medvip.symptoms.whole_files import write_whole
 
 UNKNOWN_MODALITY = "medical image"
@@ -36,14 +45,18 @@ class SymptomSet:
         Who wrote the symptoms, how and when.
     names
         Class name -> the plain name to be used in a sentence, where they differ.
+    reviews
+        Class name -> what people found about its symptoms, one verdict a symptom.
+    generation
+        How a language model wrote the set; None where none did, or nothing is known.
     origin
         Where the set was read from, for messages; neither compared nor saved.
 
     Raises
     ------
     SymptomError
-        A class or symptom is not one clean line of text, or two class names differ only in
-        case, ``_``, ``-`` or spaces.
+        A class or symptom is not one clean line of text, two class names differ only in case,
+        ``_``, ``-`` or spaces, or a review does not fit the symptoms.
 
     Examples
     --------
@@ -58,6 +71,8 @@ class SymptomSet:
     modality: str = UNKNOWN_MODALITY
     provenance: Provenance = UNKNOWN_PROVENANCE
     names: Mapping[str, str] = field(default_factory=dict)
+    reviews: Mapping[str, tuple[Review, ...]] = field(default_factory=dict)
+    generation: Generation | None = None
     origin: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -69,17 +84,31 @@ class SymptomSet:
                 f"{where}: the modality is blank", fix='say what the images are: "chest X-ray"'
             )
         names = _clean_names(self.names, classes, where)
+        reviews = clean_reviews(self.reviews, classes, where)
+        if self.generation is not None and not isinstance(self.generation, Generation):
+            raise SymptomError(
+                f"{where}: {kind_of(self.generation)} where a Generation is expected", fix="make one"
+            )
         # The one place that writes to the frozen object: what was given, made clean.
         object.__setattr__(self, "classes", MappingProxyType(classes))
         object.__setattr__(self, "modality", modality)
         object.__setattr__(self, "names", MappingProxyType(names))
+        object.__setattr__(self, "reviews", MappingProxyType(reviews))
 
     def __hash__(self) -> int:
         return hash(self.digest)
 
     def __reduce__(self) -> tuple[type[SymptomSet], tuple[Any, ...]]:
         # A read-only mapping does not travel to another process; a dict does.
-        return SymptomSet, (dict(self.classes), self.modality, self.provenance, dict(self.names), self.origin)
+        return SymptomSet, (
+            dict(self.classes),
+            self.modality,
+            self.provenance,
+            dict(self.names),
+            dict(self.reviews),
+            self.generation,
+            self.origin,
+        )
 
     @classmethod
     def from_mapping(
@@ -89,6 +118,7 @@ class SymptomSet:
         modality: str = UNKNOWN_MODALITY,
         provenance: Provenance = UNKNOWN_PROVENANCE,
         names: Mapping[str, str] | None = None,
+        generation: Generation | None = None,
     ) -> SymptomSet:
         """Make a set from ``{"class name": ["symptom", ...]}``.
 
@@ -105,7 +135,13 @@ class SymptomSet:
         (('several colors',),)
         """
         # __post_init__ turns the sequences into tuples.
-        return cls(classes, modality, provenance, names or {})  # pyright: ignore[reportArgumentType]
+        return cls(
+            classes,  # pyright: ignore[reportArgumentType]
+            modality,
+            provenance,
+            names or {},
+            generation=generation,
+        )
 
     @classmethod
     def load(cls, source: str | Path) -> SymptomSet:
@@ -153,6 +189,8 @@ class SymptomSet:
             modality=UNKNOWN_MODALITY if parts.modality is None else parts.modality,
             provenance=UNKNOWN_PROVENANCE if parts.provenance is None else parts.provenance,
             names=parts.names,
+            reviews=parts.reviews,
+            generation=parts.generation,
             origin=origin,
         )
 
@@ -170,6 +208,12 @@ class SymptomSet:
         if self.names:
             document["names"] = {name: self.names[name] for name in sorted(self.names)}
         document["provenance"] = self.provenance.to_dict()
+        if self.reviews:
+            document["reviews"] = {
+                name: [review.to_dict() for review in self.reviews[name]] for name in sorted(self.reviews)
+            }
+        if self.generation is not None:
+            document["generation"] = self.generation.to_dict()
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
@@ -234,11 +278,92 @@ class SymptomSet:
         found = find_name(class_name, self.names)
         return spoken(class_name) if found is None else self.names[found]
 
+    def with_review(
+        self,
+        class_name: str,
+        symptom: str,
+        verdict: Verdict,
+        *,
+        by: str,
+        date: str | None = None,
+        reworded: str | None = None,
+        note: str | None = None,
+    ) -> SymptomSet:
+        """Give the set with a person's verdict on one symptom noted, and followed.
+
+        A later verdict on a symptom takes the place of the earlier one; the words that stood
+        there before the first rewording are remembered.
+
+        Parameters
+        ----------
+        class_name, symptom
+            Which one. A symptom that was dropped can be judged anew: keeping or rewording it
+            puts it back, at the end of its class.
+        verdict
+            ``"keep"``; ``"drop"``, which takes it out of the set; ``"reworded"``, which puts
+            `reworded` in its place (rewording it to what it was at first is keeping it).
+        by
+            Who says so.
+        date
+            ISO date or time; now when None.
+        reworded
+            The new words.
+        note
+            Anything else worth knowing.
+
+        Raises
+        ------
+        SymptomError
+            There is no such class or symptom, it is the last one of its class and cannot be
+            dropped, or the new words are blank, the old ones, in the class already or found
+            wrong by `check_symptoms`.
+        UsageError
+            `reworded` is given without ``"reworded"``, or the other way round.
+
+        Examples
+        --------
+        >>> symptoms = SymptomSet.load("phantoms")
+        >>> read = symptoms.with_review(
+        ...     "harmless", "plain, clean surface inside", "reworded", by="A. Doctor",
+        ...     reworded="plain surface", date="2026-11-23",
+        ... )
+        >>> read.classes["harmless"][-1], read.reviews["harmless"][0].was
+        ('plain surface', 'plain, clean surface inside')
+        """
+        return with_review(self, class_name, symptom, verdict, by=by, date=date, reworded=reworded, note=note)
+
+    def not_reviewed(self) -> dict[str, tuple[str, ...]]:
+        """Class name -> its symptoms that nobody has judged; classes without such are left out.
+
+        Examples
+        --------
+        >>> symptoms = SymptomSet.from_mapping({"nevus": ["even color"], "melanoma": ["jagged edge"]})
+        >>> symptoms.with_review("nevus", "even color", "keep", by="A. Doctor").not_reviewed()
+        {'melanoma': ('jagged edge',)}
+        """
+        return not_reviewed(self)
+
+    def review_state(self) -> str:
+        """Say in one line who has read how many of the symptoms, and when.
+
+        Examples
+        --------
+        >>> symptoms = SymptomSet.from_mapping({"nevus": ["even color"], "melanoma": ["jagged edge"]})
+        >>> symptoms.review_state()
+        'not reviewed by anyone'
+        >>> symptoms.with_review(
+        ...     "nevus", "even color", "keep", by="A. Doctor", date="2026-11-23"
+        ... ).review_state()
+        '1 of 2 symptoms reviewed by A. Doctor (2026-11-23)'
+        """
+        return review_state(self)
+
     @property
     def digest(self) -> str:
         """sha256 of what a model is trained on: modality, classes by name, symptoms in order.
 
-        Provenance, plain names and the order of the classes do not change it.
+        Provenance, plain names, reviews, the record of generation and the order of the classes
+        do not change it.
 
         Examples
         --------
