@@ -13,12 +13,17 @@ _HOMES = {
     "load_dataset": "medvip.images",
     "few_shot": "medvip.images",
     "SymptomSet": "medvip.symptoms",
+    "LanguageModel": "medvip.symptoms.language_model",
+    "Server": "medvip.symptoms.language_model",
+    "generate_symptoms": "medvip.symptoms.generator",
+    "knowledge_variants": "medvip.symptoms",
     "load_backbone": "medvip.backbones",
     "Augmentation": "medvip.features",
     "compute_features": "medvip.features",
     "Recipe": "medvip.training",
     "ViP": "medvip.methods",
     "create_method": "medvip.methods",
+    "audit_symptoms": "medvip.evaluation",
     "fit": "medvip.runs",
     "Run": "medvip.runs",
     "load_run": "medvip.runs",
@@ -27,15 +32,20 @@ _HOMES = {
 
 __all__ = [
     "Augmentation",
+    "LanguageModel",
     "MedvipError",
     "Recipe",
     "Run",
+    "Server",
     "SymptomSet",
     "ViP",
+    "audit_symptoms",
     "compute_features",
     "create_method",
     "few_shot",
     "fit",
+    "generate_symptoms",
+    "knowledge_variants",
     "load_backbone",
     "load_dataset",
     "load_run",
@@ -44,11 +54,14 @@ __all__ = [
 if TYPE_CHECKING:
     from medvip.backbones import load_backbone
     from medvip.errors import MedvipError
+    from medvip.evaluation import audit_symptoms
     from medvip.features import Augmentation, compute_features
     from medvip.images import few_shot, load_dataset
     from medvip.methods import ViP, create_method
     from medvip.runs import Run, fit, load_run
-    from medvip.symptoms import SymptomSet
+    from medvip.symptoms import SymptomSet, knowledge_variants
+    from medvip.symptoms.generator import generate_symptoms
+    from medvip.symptoms.language_model import LanguageModel, Server
     from medvip.training import Recipe
 
 

@@ -54,6 +54,10 @@ class SymptomError(MedvipError):
     """A symptom file is malformed, or does not fit the classes or the backbone."""
 
 
+class LanguageModelError(MedvipError):
+    """A language model cannot be reached, refuses, or does not answer in a usable way."""
+
+
 class BackboneError(MedvipError):
     """A backbone cannot be loaded, or is not the one that a run was trained with."""
 

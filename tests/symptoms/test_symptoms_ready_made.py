@@ -27,6 +27,7 @@ def test_every_file_is_listed():
     files = {
         file.name.removesuffix(".json")
         for file in (resources.files("medvip.symptoms") / "ready_made").iterdir()
+        if file.is_file()
     }
     assert files == set(ready_made())
     assert all(description and "\n" not in description for description in ready_made().values())

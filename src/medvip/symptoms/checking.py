@@ -146,7 +146,7 @@ def _empty(symptom_set: SymptomSet) -> list[Finding]:
     return [
         Finding("error", name, symptom, "it is empty", "write what can be seen, or remove it")
         for name, symptom in _each_symptom(symptom_set)
-        if not _words(symptom)
+        if not words(symptom)
     ]
 
 
@@ -172,7 +172,7 @@ def _doubled_within(symptom_set: SymptomSet) -> list[Finding]:
     findings = []
     seen: set[tuple[str, tuple[str, ...]]] = set()
     for name, symptom in _each_symptom(symptom_set):
-        key = (name, _words(symptom))
+        key = (name, words(symptom))
         if key[1] and key in seen:
             problem = "it stands in this class already"
             findings.append(Finding("error", name, symptom, problem, "remove it, or say something else"))
@@ -184,8 +184,8 @@ def _shared_between(symptom_set: SymptomSet) -> list[Finding]:
     """One finding for each shared symptom, at the first of its classes."""
     holders: dict[tuple[str, ...], dict[str, str]] = {}
     for name, symptom in _each_symptom(symptom_set):
-        if words := _words(symptom):
-            holders.setdefault(words, {}).setdefault(name, symptom)
+        if key := words(symptom):
+            holders.setdefault(key, {}).setdefault(name, symptom)
     findings = []
     for classes in holders.values():
         if len(classes) > 1:
@@ -200,29 +200,29 @@ def _names_itself(symptom_set: SymptomSet) -> list[Finding]:
     return [
         Finding("warning", name, symptom, "it names its own class", "say what can be seen instead")
         for name, symptom in _each_symptom(symptom_set)
-        if any(_mentions(symptom, own) for own in (name, symptom_set.plain_name(name)))
+        if any(mentions(symptom, own) for own in (name, symptom_set.plain_name(name)))
     ]
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
     """Split a text into its words, without case, punctuation and `_`.
 
-    >>> _words("Sharp, well-defined edge.")
+    >>> words("Sharp, well-defined edge.")
     ('sharp', 'well', 'defined', 'edge')
     """
     return tuple(re.findall(r"[^\W_]+", text.casefold()))
 
 
-def _mentions(symptom: str, name: str) -> bool:
+def mentions(symptom: str, name: str) -> bool:
     """Whether the words of `name` follow each other in `symptom`, inflected or not.
 
-    >>> _mentions("several melanocytic nevi", "melanocytic_nevus"), _mentions("abnormal shape", "normal")
+    >>> mentions("several melanocytic nevi", "melanocytic_nevus"), mentions("abnormal shape", "normal")
     (True, False)
     """
-    words, own = _words(symptom), _words(name)
+    said, own = words(symptom), words(name)
     if not own or len("".join(own)) < 2:  # a class called "0" or "A" is no word
         return False
-    windows = (words[start : start + len(own)] for start in range(len(words) - len(own) + 1))
+    windows = (said[start : start + len(own)] for start in range(len(said) - len(own) + 1))
     return any(all(map(_same_word, window, own)) for window in windows)
 
 

@@ -1,0 +1,257 @@
+"""``medvip symptoms generate`` and ``questions``: a language model writes the symptoms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medvip.cli import language_model as lm
+from medvip.cli import options as o
+from medvip.cli.console import complain, say
+from medvip.symptoms.language_model import OPENAI
+
+
+def generate(
+    class_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            help="A class's name as in the data; once for each. All classes of --images when not given.",
+            show_default=False,
+        ),
+    ] = None,
+    modality: Annotated[
+        str, typer.Option(help='What the pictures are, in words: "dermoscopic image".', show_default=False)
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Symptom file to write; the exchange is kept beside it.", show_default=False),
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help='CLASS=PLAIN NAME for the questions: "normal=a normal lung".')
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Data set whose training pictures are shown, 16 of a class.", show_default=False),
+    ] = None,
+    may_send: Annotated[
+        bool,
+        typer.Option(
+            "--i-may-send-these-images",
+            help="You may send these pictures to the server. Needed each time, unless it is this machine.",
+        ),
+    ] = False,
+    base_url: lm.BaseUrl = OPENAI,
+    model: lm.Model = None,
+    key_name: lm.KeyName = None,
+    env_file: lm.EnvFile = Path(".env"),
+    per_class: Annotated[int, typer.Option(help="Symptoms of each class.", min=1, max=12)] = 4,
+    contrastive: Annotated[
+        bool,
+        typer.Option(
+            "--contrastive", help="Ask what tells a class from the others, not the paper's plain question."
+        ),
+    ] = False,
+    rounds: Annotated[
+        int, typer.Option(help="How often more are asked for when too few can be used.", min=0, max=10)
+    ] = 3,
+    questions: lm.QuestionsFolder = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Backbone that will read the symptoms: none is kept that is too long for it."),
+    ] = None,
+    max_calls: lm.MaxCalls = 100,
+    max_tokens: lm.MaxTokens = 4000,
+    timeout: lm.Timeout = 120.0,
+    at_once: Annotated[int, typer.Option(help="Classes asked about at the same time.", min=1, max=64)] = 4,
+    seed: Annotated[
+        int, typer.Option(help="Of the choice of pictures; sent along.", min=0, max=2**31 - 1)
+    ] = 1,
+    ask_again: lm.AskAgain = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the first questions; ask nothing.")
+    ] = False,
+    split_file: o.SplitFile = None,
+    split_seed: o.SplitSeed = 1,
+    skip_unreadable: o.SkipUnreadable = False,
+    force: o.Force = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Ask a language model for the visual symptoms of each class (the paper's generator).
+
+    Example: medvip symptoms generate --class melanoma --class nevus --modality "dermoscopic image"
+    --base-url http://127.0.0.1:11434/v1 --model llava --out symptoms.json
+    """
+    from medvip.errors import UsageError
+    from medvip.symptoms import check_symptoms
+    from medvip.symptoms.generator import Questions, generate_symptoms, require_may_send
+
+    if not modality.strip():
+        raise UsageError(
+            "the modality is not given", fix='say what the images are: --modality "chest X-ray of a child"'
+        )
+    if out is None and not dry_run:
+        raise UsageError("no file to write is given", fix="say where with --out symptoms.json")
+    exchange = _require_free(out, force) if out else None
+    asked = Questions.load(questions)
+    language_model = None
+    if not dry_run:
+        language_model = lm.language_model(
+            base_url, model, key_name, env_file, max_calls, max_tokens, timeout, seed, ask_again
+        )
+        if images is not None:
+            require_may_send(language_model.server, may_send)
+    dataset = _pictures(images, split_file, split_seed, skip_unreadable) if images is not None else None
+    classes = class_ or (list(dataset.classes) if dataset else [])
+    names = _pairs(name or [])
+    if language_model is None:
+        _show_questions(classes, modality, names, contrastive, per_class, asked, dataset is not None)
+        return
+    try:
+        symptoms = generate_symptoms(
+            classes,
+            modality,
+            language_model,
+            images=dataset,
+            may_send_images=may_send,
+            names=names,
+            per_class=per_class,
+            contrastive=contrastive,
+            rounds=rounds,
+            seed=seed,
+            questions=asked,
+            tokens_over=_tokens_over(backbone) if backbone else None,
+            at_once=at_once,
+            quiet=quiet,
+            say=complain,
+        )
+    except BaseException:
+        if language_model.calls:
+            complain(
+                f"note: {language_model.calls} requests were made; what was answered is kept in "
+                f"{language_model.transcripts_folder}"
+            )
+        raise
+    assert out is not None
+    assert exchange is not None
+    symptoms.save(out, force=force)
+    _write_exchange(exchange, language_model.record)
+    for class_name, texts in symptoms.classes.items():
+        say(f"{class_name}: {'; '.join(texts)}")
+    for finding in check_symptoms(symptoms):
+        complain(f"note: {finding}")
+    tokens = language_model.prompt_tokens + language_model.completion_tokens
+    complain(f"note: {language_model.calls} requests, {tokens} tokens in all answers; exchange in {exchange}")
+    complain("note: nobody has reviewed these symptoms")
+    say(f"written to {out}; go on with: medvip symptoms review {out} --by YOUR-NAME")
+
+
+def questions(
+    out: Annotated[Path, typer.Option(help="Folder to write the questions to.", show_default=False)],
+) -> None:
+    """Write the built-in questions as text files, to be read or changed.
+
+    Example: medvip symptoms questions --out questions
+    """
+    from medvip.errors import UsageError
+    from medvip.symptoms.generator import Questions
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir()) or out.samefile(Path.cwd())):
+        raise UsageError(f"{out} is there already", fix="choose a new or empty folder")
+    from medvip.atomic import folder_written_whole
+
+    with folder_written_whole(out.absolute()) as unfinished:
+        for name, text in Questions.load().texts.items():
+            (unfinished / f"{name}.md").write_text(text, encoding="utf-8")
+    say(f"questions written to {out}; use them with --questions {out}")
+
+
+def _require_free(out: Path, force: bool) -> Path:
+    """Where the exchange goes beside `out`, if both may be written: found out before anything is paid."""
+    import os
+
+    from medvip.errors import UsageError
+
+    if not out.name or out.is_dir():
+        raise UsageError(f"{out} is a folder", fix="name a file: --out symptoms.json")
+    exchange = out.with_suffix(".exchange.json")
+    for path in (out, exchange):
+        if os.path.lexists(path) and not force:
+            raise UsageError(
+                f"{path} is there already", fix="choose another --out, or replace it with --force"
+            )
+    return exchange
+
+
+def _pictures(images: Path, split_file: Path | None, split_seed: int, skip_unreadable: bool):
+    """The data set; what is wrong with it is said without the name of any file, which may be a patient's.
+
+    Raises
+    ------
+    DataError
+        It is not there, or cannot be used.
+    """
+    import medvip
+    from medvip.errors import DataError, UnreadableImages
+
+    if not images.expanduser().exists():
+        raise DataError(f"{images} does not exist", fix="check the path")
+    try:
+        return medvip.load_dataset(
+            images, split_file=split_file, seed=split_seed, skip_unreadable=skip_unreadable
+        )
+    except UnreadableImages as error:
+        count = len(error.reasons)
+        raise DataError(
+            f"{count} {'picture' if count == 1 else 'pictures'} of --images cannot be read",
+            fix="medvip features DATA says which; mend them, or use --skip-unreadable",
+        ) from None
+    except DataError:
+        raise DataError(
+            "the pictures of --images cannot be used as they are",
+            fix="medvip features DATA says why; here no file is named",
+        ) from None
+
+
+def _pairs(given: list[str]) -> dict[str, str]:
+    from medvip.errors import UsageError
+
+    pairs = [pair.partition("=") for pair in given]
+    if any(not (name and sign and plain) for name, sign, plain in pairs):
+        raise UsageError(
+            "--name is not of the form CLASS=PLAIN NAME", fix='write --name "normal=a normal lung"'
+        )
+    return {name: plain for name, _, plain in pairs}
+
+
+def _tokens_over(backbone: str):
+    """By how many tokens a text is too long for the backbone beside the usual four context vectors."""
+    from medvip.backbones import load_backbone
+
+    encoders = load_backbone(backbone, device="cpu")
+    return lambda text: int(encoders.tokenize([text]).end[0]) + 1 + 4 - encoders.context_length
+
+
+def _show_questions(classes, modality, names, contrastive, per_class, questions, with_pictures) -> None:
+    from medvip.symptoms import SymptomSet
+
+    plain = SymptomSet.from_mapping(dict.fromkeys(classes, ()), modality=modality, names=names)
+    stages = ["contrastive" if contrastive else "coarse", *(["fine"] if with_pictures else [])]
+    for name in sorted(classes):
+        others = ", ".join(plain.plain_name(other) for other in sorted(classes) if other != name)
+        for stage in stages:
+            slots = {"others": others} if stage == "contrastive" else {}
+            slots |= {"pictures": 16} if stage == "fine" else {"count": 2 * per_class}
+            say(f"--- {stage}, {name}")
+            say(questions.ask(stage, category=plain.plain_name(name), modality=modality, **slots))
+
+
+def _write_exchange(path: Path, record: list[dict]) -> None:
+    """The conversations as JSON: no key, no picture, of pictures only their hashes."""
+    from medvip.atomic import write_atomically
+
+    document = {"format": "medvip-exchange", "version": 1, "conversations": record}
+    write_atomically(path, json.dumps(document, indent=2) + "\n")
