@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from scripted_server import Reply, pictures_in, texts_in
@@ -262,17 +263,13 @@ def grids_in(bodies: Iterable[dict[str, Any]]) -> list[bytes]:
 
 def cell_colours(content: bytes, known: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int] | None]:
     """The colour in the middle of each of the 16 cells, as the one of `known` that it is; gray is None."""
-    grid = Image.open(io.BytesIO(content)).convert("RGB")
-    assert grid.size == (1024, 1024)
+    grid = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+    assert grid.shape == (1024, 1024, 3)
     found: list[tuple[int, int, int] | None] = []
     for row in range(4):
         for column in range(4):
-            seen = grid.getpixel((column * 256 + 128, row * 256 + 128))
-            near = [
-                colour
-                for colour in [*known, (127, 127, 127)]
-                if max(abs(a - b) for a, b in zip(seen, colour, strict=True)) <= 12
-            ]
+            seen = grid[row * 256 + 128, column * 256 + 128]
+            near = [colour for colour in [*known, (127, 127, 127)] if abs(seen - colour).max() <= 12]
             assert len(near) == 1, (seen, near)
             found.append(None if near[0] == (127, 127, 127) else near[0])
     return found

@@ -135,6 +135,10 @@ BLIND_WORDS: dict[str, Reply] = {
         status=404, body={"error": {"message": "No endpoints found that support image input", "code": 404}}
     ),
     "ollama": error(400, "this model does not support image input"),
+    "ollama-old": Reply(
+        status=500,
+        body={"error": {"message": "this model is missing data required for image input", "code": None}},
+    ),
     "lmstudio": Reply(
         status=400, body={"error": "Model does not support images. Please use a model that does."}
     ),

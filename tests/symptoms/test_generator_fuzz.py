@@ -141,7 +141,7 @@ def dataset(tmp_path_factory) -> ImageDataset:
 
 
 @given(answers=ANSWERS, pictures=st.booleans(), contrastive=st.booleans(), per_class=st.integers(1, 4))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_answers_make_a_set_or_an_error(dataset, answers, pictures, contrastive, per_class):
     made_or_refused(
         lambda: generate_symptoms(
@@ -177,7 +177,7 @@ def test_any_names_of_classes_make_a_set_or_an_error(first, second, modality, pl
 
 
 @given(answers=ANSWERS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_answers_make_controls_or_an_error(answers):
     real = SymptomSet.from_mapping({name: texts[:2] for name, texts in KNOWN.items()}, modality=MODALITY)
     made, refusal = outcome(

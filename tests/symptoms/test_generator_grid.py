@@ -100,7 +100,7 @@ def test_neither_names_nor_order_of_the_files_decide(tmp_path, dataset, told):
 
 
 @given(data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_the_order_of_the_samples_does_not_decide(dataset, data):
     order = data.draw(st.permutations(dataset.samples))
     mixed = ImageDataset("other", ("nevus", "melanoma"), tuple(order))

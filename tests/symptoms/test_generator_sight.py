@@ -14,9 +14,7 @@ from medvip.symptoms.language_model import LanguageModel, Message, Picture, Serv
 PICTURE = Picture(b"\xff\xd8 a picture", "image/jpeg", ("0123456789abcdef",))
 
 
-@pytest.mark.parametrize(
-    ("tokens_of_a_picture", "noticed"), [(0, True), (64, False), (1000, False)], ids=str
-)
+@pytest.mark.parametrize(("tokens_of_a_picture", "noticed"), [(0, True), (64, False), (1000, False)], ids=str)
 def test_the_tokens_tell(tmp_path: Path, tokens_of_a_picture: int, noticed: bool):
     def answer(body: dict[str, Any]) -> Reply:
         content = body["messages"][0]["content"]

@@ -58,6 +58,7 @@ WHOLE: dict[str, tuple[Any, str]] = {
 SINGLE: dict[str, tuple[str, str, str]] = {
     "3000 characters": ("dark " * 600, "dark " * 24 + "...", "it is longer than 20 words"),
     "21 words": (" ".join(["dark"] * 21), " ".join(["dark"] * 21), "it is longer than 20 words"),
+    "long words": ("uncharacteristic " * 8, "uncharacteristic " * 7 + "u...", "it is longer than 20 words"),
     "HTML": ("<b>dark</b> edge", "<b>dark</b> edge", MARKUP),
     "markdown": ("**dark** edge", "**dark** edge", MARKUP),
     "a link": ("a dark edge, see www.example.org", "a dark edge, see www.example.org", MARKUP),

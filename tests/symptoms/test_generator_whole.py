@@ -223,6 +223,25 @@ def test_a_model_without_eyes_is_asked_for_what_it_knows(dataset, model):
     assert SymptomSet.from_json(made.to_json()) == made
 
 
+@pytest.mark.parametrize("counts", ["the text alone", "the pictures too", "nothing"])
+def test_a_server_that_drops_the_pictures_in_silence_is_noticed(dataset, model, counts):
+    scripted, said = ScriptedModel(), []
+
+    def answer(body: dict) -> Reply:
+        # The scripted server adds what pictures cost; one that drops them would not.
+        dropped = PICTURE_TOKENS * len(grids_in([body])) if counts == "the text alone" else 0
+        tokens = {"prompt_tokens": len(texts_in(body)[0]) // 4 - dropped, "completion_tokens": 5}
+        return Reply(scripted(body), usage=None if counts == "nothing" else tokens)
+
+    with scripted_server(answer) as server:
+        made = generate_symptoms(CLASSES, MODALITY, model(server), images=dataset, say=said.append)
+    noticed = any("the model may not have seen them" in line for line in said)
+    assert noticed == (counts == "the text alone")
+    assert ("may not have seen" in (made.provenance.note or "")) == noticed
+    assert made.generation is not None
+    assert (made.generation.prompt_tokens is None) == (counts == "nothing")
+
+
 # --- from knowledge alone
 
 
@@ -356,6 +375,18 @@ def test_no_picture_goes_to_another_machine_unasked(dataset, tmp_path, monkeypat
     assert elsewhere.calls == 0
     assert said == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_in_a_cloud_is_elsewhere_wherever_it_is_asked(dataset, model):
+    # Ollama hands what its ...-cloud models are asked on to its maker's machines.
+    with scripted_server(ScriptedModel()) as server:
+        cloudy = model(server)
+        cloudy.server = Server(server.base_url, "qwen3-vl:235b-cloud")
+        with pytest.raises(UsageError, match="to a cloud, which is not this machine"):
+            generate_symptoms(CLASSES, MODALITY, cloudy, images=dataset)
+        assert server.requests == []
+        generate_symptoms(CLASSES, MODALITY, cloudy, images=dataset, may_send_images=True)
+        assert len(server.requests) == 6
 
 
 def test_with_leave_it_is_said_before_anything_goes(dataset, model, monkeypatch):

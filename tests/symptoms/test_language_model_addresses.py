@@ -64,6 +64,21 @@ def test_a_doubt_is_another_machine(host: str):
 
 
 @pytest.mark.parametrize(
+    ("base_url", "model", "keeps"),
+    [
+        ("http://127.0.0.1:11434/v1", "llava", True),
+        ("http://127.0.0.1:11434/v1", "cloudy:7b", True),
+        ("http://127.0.0.1:11434/v1", "gpt-oss:120b-cloud", False),
+        ("http://127.0.0.1:11434/v1", "qwen3-vl:cloud", False),
+        ("http://localhost:11434/v1", " Qwen3-VL:235B-CLOUD ", False),
+        ("http://192.168.0.1:11434/v1", "llava", False),
+    ],
+)
+def test_a_model_on_this_machine_may_run_elsewhere(base_url: str, model: str, keeps: bool):
+    assert Server(base_url, model).keeps_to_itself == keeps
+
+
+@pytest.mark.parametrize(
     ("base_url", "host"),
     [
         ("http://127.0.0.1:11434/v1", "127.0.0.1:11434"),

@@ -205,7 +205,7 @@ def test_a_server_that_takes_no_pictures(words: str, forms: str, tmp_path: Path)
 
 @pytest.mark.parametrize("words", [words for words in BLIND_WORDS if words != "bare-500"])
 def test_pictures_refused_once_it_is_known_what_the_server_takes(words: str, tmp_path: Path):
-    with scripted_server(lambda body: "{}", f"text_only blind:{words}") as server:
+    with scripted_server(lambda body: "{}", f"json_mode blind:{words}") as server:
         model = quick_model(server, tmp_path)
         model.ask(question(1), SCHEMA, about="1")
         before = len(server.requests)

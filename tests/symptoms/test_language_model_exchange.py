@@ -23,6 +23,7 @@ from scripted_server import (
 
 from medvip.errors import LanguageModelError, UsageError
 from medvip.symptoms.language_model import LanguageModel, Message, Server, Transcripts
+from medvip.symptoms.language_model.exchange import Connection, TryAgain
 
 SCHEMA = {"type": "object"}
 QUESTION = [Message("user", "What color is the sky?")]
@@ -404,6 +405,12 @@ def test_a_reason_that_never_ends(tmp_path: Path):
             assert "refuses the question with 400: No, because" in fails(model).problem
 
 
+def test_a_reason_is_not_read_to_its_end(tmp_path: Path):
+    long = Reply(status=400, body=b"No, because " * 20_000, trouble="drip")
+    with scripted_server(lambda body: long) as server, at_most(2):
+        assert "400: No, because" in fails(quick_model(server, tmp_path, timeout=30.0)).problem
+
+
 def test_a_server_that_is_slow_once(tmp_path: Path):
     with scripted_server(says_blue, troubles=[Reply(trouble="drip"), Reply(trouble="hang")]) as server:
         assert ask(quick_model(server, tmp_path, timeout=0.3)).text == "blue"
@@ -433,6 +440,14 @@ def test_closing_ends_what_is_under_way(trouble: Reply, tmp_path: Path):
         seen = len(server.requests)
         assert fails(model).problem == "asking was ended"
         assert len(server.requests) == seen
+
+
+def test_nothing_is_waited_for_on_a_closed_connection():
+    with scripted_server(lambda body: Reply(trouble="hang")) as server:
+        connection = Connection(Server(server.base_url, "tiny"), None, timeout=30.0)
+        connection.close()
+        with at_most(2), pytest.raises(TryAgain):
+            connection.ask([{"role": "user", "content": "What color is the sky?"}])
 
 
 @pytest.mark.parametrize(

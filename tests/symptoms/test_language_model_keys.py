@@ -71,6 +71,14 @@ def test_the_environment_comes_before_the_file(monkeypatch: pytest.MonkeyPatch, 
     assert found(LOCAL) == "of-the-environment"
 
 
+def test_the_environment_comes_before_the_file_for_openai_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=of-the-file\n", encoding="utf-8")
+    monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
+    assert found(OPENAI_SERVER) == "of-the-environment"
+
+
 def test_our_own_variable_in_the_file_comes_before_openais_in_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):

@@ -161,6 +161,8 @@ def echoes(status: int, words: str, key: str):
             "repr": repr(body).encode() + key.encode(),
             "wrapped": said.replace(",", ",\n").replace("A", "A\x1b[31m").encode(),
         }
+        address = body["messages"][0]["content"][1]["image_url"]["url"]
+        forms["bare"] = f"cannot identify {address.partition(',')[2]}".encode()
         # llama.cpp did this: the reason first, then the whole conversation.
         forms["llama.cpp"] = {
             "error": {
@@ -174,7 +176,9 @@ def echoes(status: int, words: str, key: str):
     return answer
 
 
-@pytest.mark.parametrize("words", ["message", "string", "detail", "plain", "repr", "wrapped", "llama.cpp"])
+@pytest.mark.parametrize(
+    "words", ["message", "string", "detail", "plain", "repr", "wrapped", "bare", "llama.cpp"]
+)
 @pytest.mark.parametrize("status", [200, 302, 400, 401, 403, 404, 413, 422, 429, 500])
 def test_an_error_repeats_no_key_and_no_picture(
     status: int, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

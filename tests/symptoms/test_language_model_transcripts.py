@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from scripted_server import Reply, ScriptedServer, quick_model, scripted_server, unused_port
+from scripted_server import PICTURE_TOKENS, Reply, ScriptedServer, quick_model, scripted_server, unused_port
 
 from medvip.errors import LanguageModelError
 from medvip.symptoms.language_model import LanguageModel, Message, Picture, Server, Transcripts
@@ -42,7 +42,7 @@ def test_the_same_question_is_asked_once(tmp_path: Path):
     assert text == again == "blue"
     assert (first.calls, second.calls) == (1, 0)
     assert second.record == first.record
-    assert second.prompt_tokens == first.prompt_tokens == 11
+    assert second.prompt_tokens == first.prompt_tokens == 11 + PICTURE_TOKENS
     assert second.completion_tokens == first.completion_tokens == 7
 
 
@@ -152,7 +152,6 @@ def test_a_question_forgotten_is_asked_anew_and_stays_readable(tmp_path: Path):
     with scripted_server(lambda body: next(said)) as server:
         for number in (1, 2):
             model, _ = ask(server, tmp_path)
-            model.ask([Message("user", "And the grass?")], SCHEMA, about="the grass") if number == 3 else None
             model.forget("something else")
             assert len(server.requests) == number
             model.forget("the sky")
@@ -233,7 +232,7 @@ def test_what_a_transcript_holds(tmp_path: Path):
         "answer": "blue",
         "finish": "stop",
         "refusal": None,
-        "prompt_tokens": 11,
+        "prompt_tokens": 11 + PICTURE_TOKENS,
         "completion_tokens": 7,
     }
     assert model.record[0]["answer"] == "blue"

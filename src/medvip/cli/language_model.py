@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from medvip.cli.console import complain
+
+if TYPE_CHECKING:
+    from medvip.symptoms.language_model import LanguageModel
 
 BaseUrl = Annotated[
     str,
@@ -66,8 +73,6 @@ def language_model(
     server = Server(base_url, model)
     key = find_key(server, name=key_name, env_file=env_file)
     if key is not None and base_url.startswith("http://") and not server.is_loopback:
-        from medvip.cli.console import complain
-
         complain(f"note: {server.host} is asked without encryption (http): others may read the key")
     return LanguageModel(
         server,
@@ -78,3 +83,17 @@ def language_model(
         seed=seed,
         ask_again=ask_again,
     )
+
+
+@contextmanager
+def what_was_paid_for(model: LanguageModel) -> Iterator[None]:
+    """Say what a failure has cost, and where the answers are."""
+    try:
+        yield
+    except BaseException:
+        if model.calls:
+            complain(
+                f"note: {model.calls} requests were made; what was answered is kept in "
+                f"{model.transcripts_folder}"
+            )
+        raise

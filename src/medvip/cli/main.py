@@ -40,6 +40,10 @@ app.command("doctor")(doctor.doctor)
 WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
 
 
+INTERRUPTED = 130
+_INTERRUPTED = "interrupted; nothing half-written is left, and what was encoded or answered so far is kept"
+
+
 @app.callback(invoke_without_command=True)
 def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
     if version:
@@ -54,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = [argument for argument in given if argument != "--debug"]
     warnings.showwarning = lambda message, *_, **__: complain(f"warning: {message}")
     try:
-        return int(app(args=given, prog_name="medvip", standalone_mode=False) or 0)
+        code = int(app(args=given, prog_name="medvip", standalone_mode=False) or 0)
+        if code == INTERRUPTED:  # newer versions of typer turn the interrupt into this code
+            complain(_INTERRUPTED)
+        return code
     except MedvipError as error:
         if debug:
             raise
@@ -73,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"to mend it: see {context.command_path if context else 'medvip'} --help")
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted; nothing half-written is left, and vectors of pictures encoded so far are kept")
-        return 130
+        complain(_INTERRUPTED)
+        return INTERRUPTED
     except OSError as error:
         if debug:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -76,6 +76,7 @@ def generate(
     ] = False,
     split_file: o.SplitFile = None,
     split_seed: o.SplitSeed = 1,
+    allow_leakage: o.AllowLeakage = False,
     skip_unreadable: o.SkipUnreadable = False,
     force: o.Force = False,
     quiet: o.Quiet = False,
@@ -104,13 +105,21 @@ def generate(
         )
         if images is not None:
             require_may_send(language_model.server, may_send)
-    dataset = _pictures(images, split_file, split_seed, skip_unreadable) if images is not None else None
+    dataset = None
+    if images is not None:
+        dataset = _pictures(
+            images,
+            split_file=split_file,
+            seed=split_seed,
+            allow_leakage=allow_leakage,
+            skip_unreadable=skip_unreadable,
+        )
     classes = class_ or (list(dataset.classes) if dataset else [])
     names = _pairs(name or [])
     if language_model is None:
         _show_questions(classes, modality, names, contrastive, per_class, asked, dataset is not None)
         return
-    try:
+    with lm.what_was_paid_for(language_model):
         symptoms = generate_symptoms(
             classes,
             modality,
@@ -128,13 +137,6 @@ def generate(
             quiet=quiet,
             say=complain,
         )
-    except BaseException:
-        if language_model.calls:
-            complain(
-                f"note: {language_model.calls} requests were made; what was answered is kept in "
-                f"{language_model.transcripts_folder}"
-            )
-        raise
     assert out is not None
     assert exchange is not None
     symptoms.save(out, force=force)
@@ -186,7 +188,7 @@ def _require_free(out: Path, force: bool) -> Path:
     return exchange
 
 
-def _pictures(images: Path, split_file: Path | None, split_seed: int, skip_unreadable: bool):
+def _pictures(images: Path, **reading: Any):
     """The data set; what is wrong with it is said without the name of any file, which may be a patient's.
 
     Raises
@@ -200,9 +202,7 @@ def _pictures(images: Path, split_file: Path | None, split_seed: int, skip_unrea
     if not images.expanduser().exists():
         raise DataError(f"{images} does not exist", fix="check the path")
     try:
-        return medvip.load_dataset(
-            images, split_file=split_file, seed=split_seed, skip_unreadable=skip_unreadable
-        )
+        return medvip.load_dataset(images, **reading)
     except UnreadableImages as error:
         count = len(error.reasons)
         raise DataError(

@@ -40,16 +40,18 @@ def variants(
     from medvip.symptoms.variants import knowledge_variants, require_free, save_variants
 
     require_free(out, force=force)
-    write = None
-    if model is not None:
+    symptom_set = SymptomSet.load(symptoms)
+    if model is None:
+        made = knowledge_variants(symptom_set)
+    else:
         from medvip.symptoms.generator import Questions, variant_writer
 
         seed = 1
         asked = lm.language_model(
             base_url, model, key_name, env_file, max_calls, max_tokens, timeout, seed, ask_again
         )
-        write = variant_writer(asked, Questions.load(questions))
-    made = knowledge_variants(SymptomSet.load(symptoms), write=write)
+        with lm.what_was_paid_for(asked):
+            made = knowledge_variants(symptom_set, write=variant_writer(asked, Questions.load(questions)))
     save_variants(made, out, force=force)
     complain("note: texts for a comparison; use none but symptoms.json for anything else")
     for kind in made:

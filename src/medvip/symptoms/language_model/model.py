@@ -162,7 +162,8 @@ class LanguageModel:
             "max_tokens": self._max_tokens,
         }
         key = Transcripts.key(asked)
-        kept = None if self._ask_again else self._transcripts.load(key)
+        anew = self._ask_again and key not in self._asked
+        kept = None if anew else self._transcripts.load(key)
         is_new = kept is None
         if kept is None:
             reply = self._reply(messages, schema)

@@ -76,7 +76,6 @@ class Server:
         except ValueError:
             return False
 
-
     @property
     def keeps_to_itself(self) -> bool:
         """Whether what is sent stays on this machine, as far as an address and a name can tell.
