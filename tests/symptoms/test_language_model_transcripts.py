@@ -110,6 +110,18 @@ def test_asking_again(tmp_path: Path):
     assert len(files(tmp_path)) == 1
 
 
+def test_asking_again_asks_once_in_a_run(tmp_path: Path):
+    with scripted_server(lambda body: "blue") as server:
+        ask(server, tmp_path)
+        model = quick_model(server, tmp_path, ask_again=True)
+        for _ in range(2):
+            model.ask(QUESTION, SCHEMA, about="the sky")
+        assert len(server.requests) == 2
+        model.forget("the sky")
+        model.ask(QUESTION, SCHEMA, about="the sky")
+        assert len(server.requests) == 3
+
+
 def damaged(content: bytes) -> list[bytes]:
     kept = json.loads(content)
     changed = [

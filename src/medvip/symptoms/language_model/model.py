@@ -250,8 +250,9 @@ class LanguageModel:
                 return connection.ask(sent, **request)
             except TryAgain as again:
                 if attempt == self._retries:
+                    tries = f"{attempt + 1} tries" if attempt else "one try"
                     raise LanguageModelError(
-                        f"{self.server.host} does not answer after {attempt + 1} tries: {again}",
+                        f"{self.server.host} does not answer after {tries}: {again}",
                         fix="check that the server runs, try later, or give it more time with --timeout",
                     ) from None
                 pause = wait * random.uniform(0.75, 1.25) if again.wait is None else again.wait
