@@ -15,6 +15,7 @@ _HOMES = {
     "SymptomSet": "medvip.symptoms",
     "LanguageModel": "medvip.symptoms.language_model",
     "Server": "medvip.symptoms.language_model",
+    "find_key": "medvip.symptoms.language_model",
     "generate_symptoms": "medvip.symptoms.generator",
     "knowledge_variants": "medvip.symptoms",
     "load_backbone": "medvip.backbones",
@@ -43,6 +44,7 @@ __all__ = [
     "compute_features",
     "create_method",
     "few_shot",
+    "find_key",
     "fit",
     "generate_symptoms",
     "knowledge_variants",
@@ -61,7 +63,7 @@ if TYPE_CHECKING:
     from medvip.runs import Run, fit, load_run
     from medvip.symptoms import SymptomSet, knowledge_variants
     from medvip.symptoms.generator import generate_symptoms
-    from medvip.symptoms.language_model import LanguageModel, Server
+    from medvip.symptoms.language_model import LanguageModel, Server, find_key
     from medvip.training import Recipe
 
 

@@ -161,7 +161,7 @@ def test_variants_are_found_by_what_the_symptoms_say(tmp_path: Path):
 def test_other_sets_need_a_writer(name: str):
     with pytest.raises(SymptomError, match=f"no variants of ready-made set {name}") as caught:
         knowledge_variants(SymptomSet.load(name))
-    assert "use melanoma-nevus or paediatric-pneumonia, or in Python pass write=" in caught.value.fix
+    assert "use melanoma-nevus or paediatric-pneumonia, or name a language model with --model" in caught.value.fix
 
 
 def test_one_changed_word_makes_another_set():
@@ -171,11 +171,16 @@ def test_one_changed_word_makes_another_set():
         knowledge_variants(SymptomSet.from_mapping(classes, modality=real.modality))
 
 
-def test_no_writer_is_asked_for_what_is_shipped():
+def test_a_writer_is_asked_also_where_something_is_shipped():
+    shipped = knowledge_variants(SymptomSet.load("melanoma-nevus"))
+    asked = []
+
     def write(symptoms: SymptomSet, kind: str) -> SymptomSet:
-        raise AssertionError(kind)
+        asked.append(kind)
+        return shipped[kind]
 
     assert tuple(knowledge_variants(SymptomSet.load("melanoma-nevus"), write=write)) == KINDS
+    assert asked == list(KINDS[:-1])
 
 
 # ------------------------------------------------------------------ what is written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import sys
@@ -38,7 +39,16 @@ def doctor(
 
     Example: medvip doctor --offline
     """
-    looks: list[Callable[[], Finding]] = [_python, _packages, _torch, _embedded, _cache, _disk, _threads]
+    looks: list[Callable[[], Finding]] = [
+        _python,
+        _packages,
+        _torch,
+        _embedded,
+        _language_model,
+        _cache,
+        _disk,
+        _threads,
+    ]
     findings = [look() for look in looks] + ([] if offline else [_hub()])
     for finding in findings:
         mark = "ok  " if not finding.fix else ("FAIL" if finding.needed else "note")
@@ -74,6 +84,15 @@ def _packages() -> Finding:
             wrong.append(f"{requirement.name} is {version}, not {requirement.specifier}")
     fix = "pip install --upgrade medvip" if wrong else ""
     return Finding("packages", "; ".join(wrong) or f"all {count} in range", fix)
+
+
+def _language_model() -> Finding:
+    """What asking a language model needs; medvip does all else without."""
+    needed = {"openai": "openai", "wordfreq": "wordfreq", "python-dotenv": "dotenv"}
+    missing = [name for name, module in needed.items() if importlib.util.find_spec(module) is None]
+    found = f"{' and '.join(missing)} missing" if missing else "openai, wordfreq and python-dotenv are there"
+    fix = "pip install 'medvip[llm]', if you want a language model to write symptoms" if missing else ""
+    return Finding("symptom generator", found, fix, needed=False)
 
 
 def _torch() -> Finding:

@@ -34,7 +34,7 @@ MaxCalls = Annotated[
     int, typer.Option(help="Limit on the requests made, repeated ones included: a limit on the cost.", min=0)
 ]
 MaxTokens = Annotated[int, typer.Option(help="Limit on the length of one answer.", min=1)]
-Timeout = Annotated[float, typer.Option(help="Seconds that one answer may take.", min=0.001)]
+Timeout = Annotated[float, typer.Option(help="Seconds that one answer may take.", min=0.001, max=86_400)]
 AskAgain = Annotated[
     bool, typer.Option("--ask-again", help="Ask anew what was answered before, instead of reusing it.")
 ]

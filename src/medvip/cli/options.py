@@ -73,6 +73,51 @@ def augmentation(views: int, crop: bool, flip: bool, seed: int):
     return Augmentation(views=views, scale=(0.08, 1.0) if crop else None, flip=flip, seed=seed)
 
 
+def require_free_file(path: Path, *, force: bool) -> None:
+    """Refuse, before any work is done, a file that could not or may not be written after it.
+
+    Raises
+    ------
+    MedvipError
+        `path` is a folder, or lies beneath a file, or is there already and `force` is not set.
+    """
+    import os
+
+    from medvip.errors import MedvipError
+
+    if not path.name or path.is_dir():
+        raise MedvipError(f"{path} is a folder", fix="name a file in it")
+    above = next((folder for folder in path.absolute().parents if os.path.lexists(folder)), None)
+    if above is None or not above.is_dir() or not os.access(above, os.W_OK):
+        raise MedvipError(f"{path} cannot be written: {above} is no folder that you may write to", fix=_CHECK)
+    if os.path.lexists(path) and not force:
+        raise MedvipError(f"{path} is there already", fix="choose another --out, or replace it with --force")
+
+
+_CHECK = "check the path and the folder's rights"
+
+
+def named_values(given: list[str] | None, option: str, form: str, example: str) -> dict[str, str]:
+    """``["a=b", ...]`` to ``{"a": "b", ...}``.
+
+    Raises
+    ------
+    UsageError
+        One is not of that form.
+    """
+    from medvip.errors import UsageError
+
+    pairs = [pair.partition("=") for pair in given or []]
+    if any(not (name and sign and value) for name, sign, value in pairs):
+        raise UsageError(f"{option} is not of the form {form}", fix=f"write {option} '{example}'")
+    return {name: value for name, _, value in pairs}
+
+
+def tokens_of(encoders):
+    """How many tokens a text has for these encoders, start and end among them."""
+    return lambda text: int(encoders.tokenize([text]).end[0]) + 1
+
+
 def picture_paths(given: list[str]) -> list[str]:
     """Files, folders (searched through) and globs as one list of files, in a stable order.
 

@@ -85,7 +85,7 @@ def check(
     encoders = load_backbone(backbone, device="cpu")
     findings = check_symptoms(
         loaded,
-        count_tokens=lambda text: int(encoders.tokenize([text]).end[0]) + 1,
+        count_tokens=o.tokens_of(encoders),
         context_length=encoders.context_length,
         context=context,
     )
@@ -110,13 +110,10 @@ def import_(
 
     Example: medvip symptoms import descriptors.json --modality "dermoscopic image" --out symptoms.json
     """
-    from medvip.errors import UsageError
     from medvip.symptoms import import_descriptors
 
-    pairs = [pair.partition("=") for pair in rename or []]
-    if any(not (old and sign and new) for old, sign, new in pairs):
-        raise UsageError("--rename is not of the form OLD=NEW", fix="write --rename 'normal lung=normal'")
-    made = import_descriptors(file, modality=modality, rename={old: new for old, _, new in pairs})
+    renamed = o.named_values(rename, "--rename", "OLD=NEW", "normal lung=normal")
+    made = import_descriptors(file, modality=modality, rename=renamed)
     made.save(out, force=force)
     say(f"{len(made.classes)} classes written to {out}")
 

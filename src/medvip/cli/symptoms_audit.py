@@ -37,10 +37,9 @@ def audit(
     """
     import medvip
     from medvip.atomic import write_atomically
-    from medvip.errors import SymptomError
 
-    if out is not None and out.exists() and not force:
-        raise SymptomError(f"{out} is there already", fix="choose another --out, or replace it with --force")
+    if out is not None:
+        o.require_free_file(out, force=force)
     symptom_set = medvip.SymptomSet.load(symptoms)
     dataset = medvip.load_dataset(
         data,

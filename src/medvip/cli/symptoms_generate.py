@@ -96,7 +96,9 @@ def generate(
         )
     if out is None and not dry_run:
         raise UsageError("no file to write is given", fix="say where with --out symptoms.json")
-    exchange = _require_free(out, force) if out else None
+    exchange = out.with_suffix(".exchange.json") if out and out.name else None
+    for path in filter(None, (out, exchange)):
+        o.require_free_file(path, force=force)
     asked = Questions.load(questions)
     language_model = None
     if not dry_run:
@@ -115,7 +117,7 @@ def generate(
             skip_unreadable=skip_unreadable,
         )
     classes = class_ or (list(dataset.classes) if dataset else [])
-    names = _pairs(name or [])
+    names = o.named_values(name, "--name", "CLASS=PLAIN NAME", "normal=a normal lung")
     if language_model is None:
         _show_questions(classes, modality, names, contrastive, per_class, asked, dataset is not None)
         return
@@ -171,23 +173,6 @@ def questions(
     say(f"questions written to {out}; use them with --questions {out}")
 
 
-def _require_free(out: Path, force: bool) -> Path:
-    """Where the exchange goes beside `out`, if both may be written: found out before anything is paid."""
-    import os
-
-    from medvip.errors import UsageError
-
-    if not out.name or out.is_dir():
-        raise UsageError(f"{out} is a folder", fix="name a file: --out symptoms.json")
-    exchange = out.with_suffix(".exchange.json")
-    for path in (out, exchange):
-        if os.path.lexists(path) and not force:
-            raise UsageError(
-                f"{path} is there already", fix="choose another --out, or replace it with --force"
-            )
-    return exchange
-
-
 def _pictures(images: Path, **reading: Any):
     """The data set; what is wrong with it is said without the name of any file, which may be a patient's.
 
@@ -197,7 +182,7 @@ def _pictures(images: Path, **reading: Any):
         It is not there, or cannot be used.
     """
     import medvip
-    from medvip.errors import DataError, UnreadableImages
+    from medvip.errors import DataError, LeakageError, UnreadableImages
 
     if not images.expanduser().exists():
         raise DataError(f"{images} does not exist", fix="check the path")
@@ -209,30 +194,28 @@ def _pictures(images: Path, **reading: Any):
             f"{count} {'picture' if count == 1 else 'pictures'} of --images cannot be read",
             fix="medvip features DATA says which; mend them, or use --skip-unreadable",
         ) from None
-    except DataError:
+    except (DataError, OSError) as error:
+        if isinstance(error, DataError) and not isinstance(error, LeakageError):
+            files = [path.stem for path in images.expanduser().rglob("*") if path.is_file()]
+            if not any(stem in error.problem for stem in files):
+                raise
         raise DataError(
             "the pictures of --images cannot be used as they are",
             fix="medvip features DATA says why; here no file is named",
         ) from None
 
 
-def _pairs(given: list[str]) -> dict[str, str]:
-    from medvip.errors import UsageError
-
-    pairs = [pair.partition("=") for pair in given]
-    if any(not (name and sign and plain) for name, sign, plain in pairs):
-        raise UsageError(
-            "--name is not of the form CLASS=PLAIN NAME", fix='write --name "normal=a normal lung"'
-        )
-    return {name: plain for name, _, plain in pairs}
+_CONTEXT = 4
+"""Learned context vectors that will stand beside a symptom, unless `medvip fit` is told otherwise."""
 
 
 def _tokens_over(backbone: str):
-    """By how many tokens a text is too long for the backbone beside the usual four context vectors."""
+    """By how many tokens a text is too long for the backbone."""
     from medvip.backbones import load_backbone
 
     encoders = load_backbone(backbone, device="cpu")
-    return lambda text: int(encoders.tokenize([text]).end[0]) + 1 + 4 - encoders.context_length
+    count = o.tokens_of(encoders)
+    return lambda text: count(text) + _CONTEXT - encoders.context_length
 
 
 def _show_questions(classes, modality, names, contrastive, per_class, questions, with_pictures) -> None:

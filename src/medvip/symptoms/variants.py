@@ -40,8 +40,8 @@ def knowledge_variants(
     symptom_set
         The real symptoms.
     write
-        Called with the set and a kind where medvip brings no variants of the set along: gives the
-        set with its symptoms replaced, one for one. A function that asks a language model, say.
+        Called with the set and a kind: gives the set with its symptoms replaced, one for one. A
+        function that asks a language model, say. None: the variants that medvip brings along.
         What its provenance leaves open (the kind, the set it was made from) is added; modality
         and plain names are those of `symptom_set`, and nobody has reviewed it.
 
@@ -67,12 +67,15 @@ def knowledge_variants(
     symptoms: smooth, clear edge all the way around
     """
     require_usable(check_symptoms(symptom_set))
-    ready = next((name for name in _READY_MADE if SymptomSet.load(name).digest == symptom_set.digest), None)
+    ready = None
+    if write is None:
+        digest = symptom_set.digest
+        ready = next((name for name in _READY_MADE if SymptomSet.load(name).digest == digest), None)
     if ready is None and write is None:
         raise SymptomError(
             f"medvip brings no variants of {symptom_set.origin or 'these symptoms'} along, and nothing "
             "was given that writes some",
-            fix=f"use {' or '.join(_READY_MADE)}, or in Python pass write=, a function that makes them",
+            fix=f"use {' or '.join(_READY_MADE)}, or name a language model with --model (in Python: write=)",
         )
     variants = {}
     for kind in KINDS[:-1]:
