@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_server import Reply, ScriptedServer, quick_model, scripted_server, texts_in
+from scripted_server import Reply, ScriptedServer, at_most, quick_model, scripted_server, texts_in
 
 from medvip.errors import LanguageModelError
-from medvip.symptoms.language_model import BadAnswer, Message, read_object
+from medvip.symptoms.language_model import BadAnswer, Message, read_object, without_thinking
 
 SCHEMA = {"type": "object"}
 
@@ -30,6 +30,8 @@ SCHEMA = {"type": "object"}
         'The set {red, blue} in JSON is {"a": 1}',
         '<think>{"a": 2} is too much</think>{"a": 1}',
         'First {"a": 2}? No.</think>\n{"a": 1}',  # the server cut the opening tag off
+        '{"a": 1}<think>Is that all?</think>',
+        '<think>{"a": 2}</think>{"a": 1}<think>{"a": 3}</think>',
         '[{"a": 1}]',
         '{"a": 1} {"a": 2}',
         '{"a": NaN} {"a": 1}',
@@ -63,6 +65,31 @@ def test_where_the_object_stands(text: str):
 def test_what_holds_no_object(text: str, reason: str):
     with pytest.raises(BadAnswer, match=reason):
         read_object(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ""),
+        (" blue\n", "blue"),
+        ("<think>red?\nno</think>\n\nblue", "blue"),
+        ("red? no</think> blue", "blue"),
+        ("light <think>red?</think>blue", "light blue"),
+        ("<think>a</think>light <think>b</think>blue<think>c</think>", "light blue"),
+        ("green<think>a<think>b</think>c</think>blue", "blue"),
+        ("<think>red?", "<think>red?"),  # cut off: the reader says what is wrong with it
+        ("<b>blue</b>", "<b>blue</b>"),
+    ],
+)
+def test_what_is_left_of_an_answer_without_the_thinking(text: str, said: str):
+    assert without_thinking(text) == said
+
+
+def test_thoughts_by_the_thousand_take_no_time():
+    with at_most(2):
+        assert without_thinking("<think>" * 300_000 + "</think>blue") == "blue"
+        assert without_thinking("</think>" * 300_000 + "blue") == "blue"
+        assert without_thinking("blue <think></think>" * 200_000) == "blue " * 199_999 + "blue"
 
 
 JSON_VALUES = st.recursive(

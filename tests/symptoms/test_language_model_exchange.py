@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from scripted_server import (
 )
 
 from medvip.errors import LanguageModelError, UsageError
-from medvip.symptoms.language_model import LanguageModel, Message, Server, Transcripts
+from medvip.symptoms.language_model import LanguageModel, Message, Server, Transcripts, Usage
 from medvip.symptoms.language_model.exchange import Connection, TryAgain
 
 SCHEMA = {"type": "object"}
@@ -105,6 +108,52 @@ def test_every_answer_is_counted(tmp_path: Path):
             ask(model)  # from its transcript: not counted twice
             model.forget("the sky")
     assert (model.calls, model.prompt_tokens, model.completion_tokens) == (3, 33, 21)
+
+
+# ------------------------------------------------------------------ what one run of many came to
+
+
+def summed(used: Usage) -> tuple[int, int, int, int, list[str]]:
+    tokens = used.prompt_tokens, used.completion_tokens
+    return (used.calls, used.answers, *tokens, [each["about"] for each in used.record])
+
+
+def test_runs_with_one_model_are_counted_apart(tmp_path: Path):
+    def about(color: str) -> None:
+        model.ask([Message("user", f"Is it {color}?")], SCHEMA, about=color)
+
+    with scripted_server(says_blue, troubles=[BUSY]) as server:
+        model = quick_model(server, tmp_path)
+        with model.counting() as one:
+            assert summed(one) == (0, 0, 0, 0, [])
+            about("red")
+            assert summed(one) == (2, 1, 11, 7, ["red"])  # live
+            about("red")
+        with model.counting() as two:
+            about("red")  # from its transcript
+            with model.counting() as inner:
+                about("blue")
+            about("green")
+        about("black")
+        with suppress(ZeroDivisionError), model.counting() as failed:
+            about("gray")
+            raise ZeroDivisionError
+        about("black")
+    assert summed(one) == (2, 1, 11, 7, ["red"])
+    assert summed(two) == (2, 3, 33, 21, ["blue", "green", "red"])
+    assert summed(inner) == (1, 1, 11, 7, ["blue"])
+    assert summed(failed) == (1, 1, 11, 7, ["gray"])
+    assert (model.calls, model.prompt_tokens, model.completion_tokens) == (6, 55, 35)
+    assert len(model.record) == len(server.requests) - 1 == 5
+
+
+def test_a_run_counts_what_all_threads_ask(tmp_path: Path):
+    with scripted_server(says_blue) as server:
+        model = quick_model(server, tmp_path)
+        with model.counting() as used, ThreadPoolExecutor(8) as pool:
+            for number in range(40):
+                pool.submit(model.ask, [Message("user", f"{number}?")], SCHEMA, about=f"{number:02}")
+    assert summed(used) == (40, 40, 440, 280, [f"{number:02}" for number in range(40)])
 
 
 # ------------------------------------------------------------------ no answers
@@ -235,6 +284,57 @@ def test_nobody_listens(tmp_path: Path):
     assert server.host in problem
     assert "refused" in problem
     assert model.calls == 2
+
+
+def test_where_nobody_listens_two_repetitions_are_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    model = LanguageModel(
+        Server(f"http://127.0.0.1:{unused_port()}/v1", "tiny"), transcripts=Transcripts(tmp_path)
+    )
+    clock = NoWaiting()
+    monkeypatch.setattr(model, "_closed", clock)
+    assert "does not answer after 3 tries: the connection failed" in fails(model).problem
+    assert model.calls == 3
+    assert len(clock.waits) == 2
+
+
+def test_many_questions_to_a_silent_server_wait_once(tmp_path: Path):
+    with scripted_server(lambda body: Reply(trouble="hang")) as server:
+        model = quick_model(server, tmp_path, timeout=0.3, retries=2)
+        ready = threading.Barrier(6)
+
+        def about(number: int) -> LanguageModelError:
+            ready.wait()
+            return fails(model)
+
+        with at_most(4), ThreadPoolExecutor(6) as pool:
+            errors = list(pool.map(about, range(6)))
+            errors.append(fails(model))  # one that comes when no other waits any more
+        assert len(server.requests) == model.calls == 3
+    assert len({id(each) for each in errors}) == 7
+    assert {each.problem for each in errors} == {
+        f"127.0.0.1:{server.port} does not answer after 3 tries: no whole answer within 0.3 s"
+    }
+
+
+def test_a_server_that_was_silent_is_asked_again_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    now = 1000.0
+    monkeypatch.setattr("medvip.symptoms.language_model.model.time.monotonic", lambda: now)
+    with scripted_server(says_blue, troubles=[Reply(trouble="close")]) as server:
+        model = quick_model(server, tmp_path, retries=0)
+        for _ in range(3):
+            assert "does not answer after one try" in fails(model).problem
+        assert len(server.requests) == 1
+        now += 6
+        assert ask(model).text == "blue"
+
+
+def test_another_failure_is_not_taken_for_silence(tmp_path: Path):
+    with scripted_server(says_blue, troubles=[error(401, "Incorrect API key provided")]) as server:
+        model = quick_model(server, tmp_path)
+        assert "401" in fails(model).problem
+        assert ask(model).text == "blue"
 
 
 @pytest.mark.parametrize(
@@ -462,9 +562,29 @@ def test_nothing_is_waited_for_on_a_closed_connection():
         {"timeout": 0},
         {"timeout": float("nan")},
         {"timeout": float("inf")},
+        {"timeout": 86_401},
+        {"timeout": 1e300},
         {"first_wait": -1.0},
+        {"first_wait": 86_401},
+        {"first_wait": float("inf")},
+        {"first_wait": float("nan")},
     ],
 )
 def test_limits_that_make_no_sense(options: dict[str, Any]):
-    with pytest.raises(UsageError, match=next(iter(options))):
+    with pytest.raises(UsageError, match=next(iter(options))) as caught:
         LanguageModel(Server("http://127.0.0.1:1/v1", "tiny"), **options)
+    assert ("to 86400 seconds" in caught.value.fix) == (not {"timeout", "first_wait"}.isdisjoint(options))
+
+
+def test_a_day_is_not_too_long(tmp_path: Path):
+    with scripted_server(says_blue) as server:
+        assert ask(quick_model(server, tmp_path, timeout=86_400, first_wait=86_400)).text == "blue"
+
+
+def test_no_call_is_counted_without_the_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with scripted_server(says_blue) as server:
+        model = quick_model(server, tmp_path)
+        assert "needs the package openai" in fails(model).problem
+        assert server.requests == []
+    assert model.calls == 0

@@ -71,6 +71,18 @@ def test_the_environment_comes_before_the_file(monkeypatch: pytest.MonkeyPatch, 
     assert found(LOCAL) == "of-the-environment"
 
 
+@pytest.mark.parametrize(
+    ("name", "server"),
+    [("MEDVIP_LLM_KEY", LOCAL), ("OPENAI_API_KEY", OPENAI_SERVER), ("OTHER_KEY", LOCAL)],
+)
+def test_an_empty_variable_does_not_hide_the_file(
+    name: str, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / ".env").write_text(f"{name}=of-the-file\n", encoding="utf-8")
+    monkeypatch.setenv(name, "")
+    assert found(server, name="OTHER_KEY" if name == "OTHER_KEY" else None) == "of-the-file"
+
+
 def test_the_environment_comes_before_the_file_for_openai_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
@@ -142,7 +154,7 @@ def test_a_named_variable_is_taken_instead(server: Server, monkeypatch: pytest.M
 
 def test_a_named_variable_that_is_missing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MEDVIP_LLM_KEY", "ours")
-    with pytest.raises(UsageError, match="OTHER_KEY"):
+    with pytest.raises(UsageError, match=r"holds the variable that --key-name names"):
         find_key(LOCAL, name="OTHER_KEY")
 
 
@@ -153,6 +165,8 @@ def test_a_named_variable_that_is_missing(monkeypatch: pytest.MonkeyPatch):
         "sk-or-v1-0123456789abcdef",
         "gsk_" + "0123456789abcdef" * 4,
         "AIzaSyA-0123456789abcdef",
+        "AIzaSyA_0123456789abcdef",  # could be a variable's name
+        "gsk_0123456789abcdef",
         "0123456789abcdef",
         "eyJhbGciOi.J9.0123456789abcdef",
         "MY KEY",

@@ -198,6 +198,30 @@ def test_an_error_repeats_no_key_and_no_picture(
     assert_clean(caplog.text, key)
 
 
+@pytest.mark.parametrize("key", [KEY, SHORT_KEY, 'pw"\\12', "Q" * 40])
+def test_a_key_in_an_answer_is_not_written_down(key: str, tmp_path: Path):
+    said = json.dumps({"a": f"as {key} says", "b": 1})
+    reply = Reply(content=f"{key} {said}", refusal=f"no, {key}", finish=f"stop {key}")
+    with scripted_server(lambda body: reply) as server:
+        model = quick_model(server, tmp_path, key=SecretStr(key))
+        answer = model.ask(QUESTION, SCHEMA, about="it")
+        assert server.requests[0].headers["authorization"] == f"Bearer {key}"
+    assert answer.text == '[...] {"a": "as [...] says", "b": 1}'
+    (file,) = tmp_path.iterdir()
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    assert (kept["refusal"], kept["finish"]) == ("no, [...]", "stop [...]")
+    for text in (file.read_text(encoding="utf-8"), json.dumps(model.record), repr(kept)):
+        assert key not in text
+        assert json.dumps(key)[1:-1] not in text
+
+
+@pytest.mark.parametrize("key", ["none", "1", "-", "EMPTY", "ollama", "password"])
+def test_a_word_in_place_of_a_key_stays_in_answers(key: str, tmp_path: Path):
+    with scripted_server(lambda body: f"1 - {key}: of an EMPTY color") as server:
+        answer = quick_model(server, tmp_path, key=SecretStr(key)).ask(QUESTION, SCHEMA, about="it")
+    assert answer.text == f"1 - {key}: of an EMPTY color"
+
+
 # ------------------------------------------------------------------ logs
 
 

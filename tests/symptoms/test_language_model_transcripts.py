@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,8 +127,17 @@ def test_asking_again_asks_once_in_a_run(tmp_path: Path):
 def damaged(content: bytes) -> list[bytes]:
     kept = json.loads(content)
     changed = [
-        {name: value for name, value in kept.items() if name != missing} for missing in ("format", "answer")
+        {name: value for name, value in kept.items() if name != missing}
+        for missing in ("format", "answer", "messages", "about", "date", "server", "model")
     ]
+    (turn,) = kept["messages"]
+    broken_turns = (
+        *(None, "blue", [], {}, {**turn, "text": None}, {**turn, "role": 1}, {**turn, "role": "system"}),
+        *({**turn, "picture": each} for each in (None, "1f2e", {}, {"sha256": 1, "made_of": []})),
+        *({**turn, "picture": {"sha256": "1f2e", "made_of": each}} for each in (None, "1f2e", [1])),
+    )
+    changed += [{**kept, "messages": [each]} for each in broken_turns]
+    changed += [{**kept, "messages": each} for each in (None, "blue", {}, [])]
     changed += [
         {**kept, "format": "medvip-symptoms"},
         {**kept, "answer": None},
@@ -134,6 +145,12 @@ def damaged(content: bytes) -> list[bytes]:
         {**kept, "prompt_tokens": "11"},
         {**kept, "completion_tokens": 7.5},
         {**kept, "completion_tokens": True},
+        {**kept, "completion_tokens": -1},
+        {**kept, "completion_tokens": 2**60},
+        {**kept, "finish": 7},
+        {**kept, "refusal": ["No."]},
+        {**kept, "date": None},
+        {**kept, "about": ["the sky"]},
     ]
     return [
         b"",
@@ -227,7 +244,10 @@ def test_what_a_transcript_holds(tmp_path: Path):
         model, _ = ask(server, tmp_path, seed=3)
     (file,) = files(tmp_path)
     kept = json.loads(file.read_text(encoding="ascii"))
-    assert kept.pop("date").endswith("+00:00")
+    (turn,) = ask(server, tmp_path, seed=3)[0].record  # from the file alone: the server is gone
+    date = kept.pop("date")
+    assert date.endswith("+00:00")
+    assert turn["date"] == model.record[0]["date"] == date
     assert kept == {
         "format": "medvip-transcript",
         "server": f"127.0.0.1:{server.port}",
@@ -259,6 +279,79 @@ def test_half_a_character_is_kept(tmp_path: Path):
         texts = [ask(server, tmp_path, question)[1] for _ in range(2)]
         assert texts == ["bl\ud83due"] * 2
         assert len(server.requests) == 1
+
+
+def a_file(folder: Path) -> Path:
+    folder.write_text("not a folder", encoding="utf-8")
+    return folder
+
+
+def a_file_above(folder: Path) -> Path:
+    return a_file(folder) / "transcripts"
+
+
+@pytest.mark.parametrize("place", [a_file, a_file_above])
+def test_no_question_is_asked_whose_answer_could_not_be_kept(place: Callable[[Path], Path], tmp_path: Path):
+    with scripted_server(lambda body: "blue") as server:
+        model = quick_model(server, place(tmp_path / "cache"))
+        with pytest.raises(LanguageModelError, match="answers cannot be kept in '") as caught:
+            model.ask(QUESTION, SCHEMA, about="the sky")
+        assert caught.value.fix == "set MEDVIP_CACHE to a folder that can be written to"
+        assert server.requests == []
+    assert (model.calls, model.record) == (0, [])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is of Linux")
+def test_a_full_disk_is_found_out_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    full = lambda **_: open("/dev/full", "wb")  # noqa: E731, SIM115, PTH123
+    monkeypatch.setattr("medvip.symptoms.language_model.transcripts.tempfile.NamedTemporaryFile", full)
+    with scripted_server(lambda body: "blue") as server:
+        with pytest.raises(LanguageModelError, match="No space left on device"):
+            quick_model(server, tmp_path).ask(QUESTION, SCHEMA, about="the sky")
+        assert server.requests == []
+
+
+def test_what_was_answered_needs_no_folder_that_can_be_written_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    with scripted_server(lambda body: "blue") as server:
+        ask(server, tmp_path)
+        monkeypatch.setattr(Transcripts, "probe", no_space)
+        assert ask(server, tmp_path)[1] == "blue"
+        assert len(server.requests) == 1
+
+
+def test_an_answer_that_cannot_be_kept_any_more_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    with scripted_server(lambda body: f"answer {len(server.requests)}") as server:
+        model = quick_model(server, tmp_path)
+        model.ask([Message("user", "First?")], SCHEMA, about="first")
+        assert model.kept_all
+        with monkeypatch.context() as full:
+            full.setattr("medvip.symptoms.language_model.transcripts.write_atomically", no_space)
+            for _ in range(2):
+                assert model.ask(QUESTION, SCHEMA, about="the sky").text == "answer 2"
+            assert not model.kept_all
+            assert len(server.requests) == model.calls == 2
+            assert [each["answer"] for each in model.record] == ["answer 1", "answer 2"]
+            assert model.completion_tokens == 14
+            model.forget("the sky")
+            assert model.ask(QUESTION, SCHEMA, about="the sky").text == "answer 3"
+        assert len(files(tmp_path)) == 1
+        assert not model.kept_all
+        assert ask(server, tmp_path)[1] == "answer 4"  # the next command asks anew
+    assert len(files(tmp_path)) == 2
+
+
+def test_what_cannot_be_set_aside_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    with scripted_server(lambda body: "blue") as server:
+        model, _ = ask(server, tmp_path)
+        monkeypatch.setattr("medvip.symptoms.language_model.transcripts.os.replace", no_space)
+        model.forget("the sky")
+        assert len(files(tmp_path)) == 1
+
+
+def no_space(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_nothing_is_kept_of_what_failed(tmp_path: Path):

@@ -32,9 +32,7 @@ def read_object(text: str) -> dict[str, Any]:
     """
     if len(text) > MAX_CHARACTERS:
         raise BadAnswer(f"it has {len(text)} characters")
-    # A reasoning model thinks aloud first, and some servers cut the opening tag off; what it thinks
-    # is no answer.
-    text = text.rpartition("</think>")[2].strip()
+    text = without_thinking(text)
     if not text:
         raise BadAnswer("it is empty")
     decoder = json.JSONDecoder(parse_constant=_refuse_constant)
@@ -47,6 +45,28 @@ def read_object(text: str) -> dict[str, Any]:
         if isinstance(value, dict):
             return value
     raise BadAnswer("the JSON in it is broken or cut off" if starts else "there is no JSON object in it")
+
+
+def without_thinking(text: str) -> str:
+    r"""An answer without what a reasoning model thinks aloud, and without white space around it.
+
+    Some servers cut the opening tag off: what stands before a closing tag without one was thought
+    too.
+
+    Examples
+    --------
+    >>> without_thinking("<think>Is it? It is.</think>\n\nblue"), without_thinking("Is it?</think> blue")
+    ('blue', 'blue')
+    """
+    *thoughts, answer = text.split("</think>")
+    said: list[str] = []
+    for thought in thoughts:
+        before, opening, _ = thought.partition("<think>")
+        if opening:
+            said.append(before)
+        else:
+            said.clear()
+    return "".join([*said, answer]).strip()
 
 
 def _refuse_constant(name: str) -> None:

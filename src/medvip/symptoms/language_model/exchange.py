@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_ANSWER_BYTES = 4_000_000
 LONGEST_WAIT = 60.0
+_SHORTEST_SECRET, _SHORTEST_WORD = 6, 16
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Reply:
 class TryAgain(Exception):  # noqa: N818 - it says what to do
     """The server is busy, broke off or was too slow; `wait` is the pause it asked for, in seconds."""
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
+    def __init__(self, reason: str, wait: float | None = None, *, nobody_listens: bool = False) -> None:
         super().__init__(reason)
-        self.wait = wait
+        self.wait, self.nobody_listens = wait, nobody_listens
 
 
 class Connection:
@@ -103,8 +104,9 @@ class Connection:
                     self._explain(cause)
                 if line.was_cut or "Timeout" in type(cause).__name__:
                     raise TryAgain(f"no whole answer within {self._timeout:g} s") from None
-                raise TryAgain(f"the connection failed: {self._safe(str(cause))}") from None
-        return self._read(content)
+                reason = f"the connection failed: {self._safe(str(cause))}"
+                raise TryAgain(reason, nobody_listens=_was_refused(cause)) from None
+        return self._without_key(self._read(content))
 
     @property
     def host(self) -> str:
@@ -155,6 +157,23 @@ class Connection:
             ) from None
         raise Refused(status, said) from None
 
+    def _without_key(self, reply: Reply) -> Reply:
+        """The reply as it may be written down: a server may send back anything that it was sent."""
+        key = self._key.get_secret_value() if self._key else ""
+        # What servers without keys are given ("none", "ollama") is no secret, and a word of answers.
+        if len(key) < _SHORTEST_SECRET or (key.isalpha() and len(key) < _SHORTEST_WORD):
+            return reply
+
+        def masked(text: str) -> str:
+            return text.replace(key, "[...]").replace(json.dumps(key)[1:-1], "[...]")
+
+        return replace(
+            reply,
+            text=masked(reply.text),
+            finish=reply.finish and masked(reply.finish),
+            refusal=reply.refusal and masked(reply.refusal),
+        )
+
     def _safe(self, text: str) -> str:
         """One short line without anything that looks like a key or a picture."""
         if self._key:
@@ -166,8 +185,32 @@ class Connection:
 
 
 def looks_like_pictures_refused(refused: Refused) -> bool:
-    """Whether the reason speaks of pictures, which not every model takes."""
-    return _takes_no_pictures(refused.said) or "image" in refused.said.lower()
+    """Whether the reason is that a model takes no pictures, not that it dislikes this one.
+
+    Examples
+    --------
+    >>> looks_like_pictures_refused(Refused(400, "'messages.0.content' : value must be a string"))
+    True
+    >>> looks_like_pictures_refused(Refused(400, "The image was rejected by the safety system"))
+    False
+    """
+    said = refused.said.lower()
+    if re.search(_OTHER_REASONS, said):
+        return False
+    wants_text = re.search(_WANTS_TEXT, said) and "response_format" not in said
+    return bool(wants_text) or "image" in said or _takes_no_pictures(said)
+
+
+# A question that is too long or that a filter stops is refused with or without the word "image".
+_OTHER_REASONS = (
+    r"context (length|window|size)|too (large|long|big|many)|exceed|safety|polic(y|ies)|moderation|"
+    r"not allowed|rejected"
+)
+# A question with a picture is sent in parts; servers for text alone want one string.
+_WANTS_TEXT = (
+    r"(must|should) be a (valid )?string|expected a string|str(ing)? type expected|"
+    r"not of type 'string'|expected string|cannot unmarshal array"
+)
 
 
 def _takes_no_pictures(said: str) -> bool:
@@ -177,6 +220,13 @@ def _takes_no_pictures(said: str) -> bool:
         r"missing data)"
     )
     return bool(re.search(rf"{refusing}.*{words}|{words}.*{refusing}", said.lower()))
+
+
+def _was_refused(error: BaseException | None) -> bool:
+    """Whether nothing listens at the address: the system's own error lies beneath the libraries'."""
+    while error is not None and not isinstance(error, ConnectionRefusedError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _said(content: bytes, *, errors_only: bool = False) -> str:

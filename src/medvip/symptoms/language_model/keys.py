@@ -39,8 +39,8 @@ def find_key(server: Server, *, name: str | None = None, env_file: str | Path = 
     --------
     >>> find_key(Server("http://127.0.0.1:1/v1", "m"), name="NO_SUCH_KEY", env_file="no-such-file")
     Traceback (most recent call last):
-    medvip.errors.UsageError: neither the environment nor 'no-such-file' holds NO_SUCH_KEY \
-(to mend it: set it there, or leave --key-name out)
+    medvip.errors.UsageError: neither the environment nor 'no-such-file' holds the variable \
+that --key-name names (to mend it: set it there, or leave --key-name out)
     """
     if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
         raise UsageError(
@@ -49,14 +49,15 @@ def find_key(server: Server, *, name: str | None = None, env_file: str | Path = 
         )
     is_openai = server.host == OPENAI_HOST and server.base_url.startswith("https://")
     names = [name] if name else [KEY_NAME, *(["OPENAI_API_KEY"] if is_openai else [])]
-    known = dict(os.environ)
+    known = {variable: value for variable, value in os.environ.items() if value}  # an empty one says nothing
     if not known.get(names[0]):
         known = {**_variables(Path(env_file)), **known}
     found = next((known[each] for each in names if known.get(each)), None)
     if found is None:
         if name:
-            raise UsageError(
-                f"neither the environment nor {shown(env_file, limit=300)} holds {name}",
+            raise UsageError(  # a key may look like a name: it is not repeated here either
+                f"neither the environment nor {shown(env_file, limit=300)} holds the variable that "
+                "--key-name names",
                 fix="set it there, or leave --key-name out",
             )
         return None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import random
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,9 +25,19 @@ from medvip.symptoms.language_model.exchange import (
 )
 from medvip.symptoms.language_model.server import Server
 from medvip.symptoms.language_model.transcripts import Message, Transcripts
+from medvip.symptoms.language_model.usage import Usage
+from medvip.symptoms.plain_text import shown
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
+
+LONGEST_TIMEOUT = 86_400  # a day; far more overflows the system's timers
+_REFUSED_RETRIES = 2
+_SILENT_SECONDS = 5.0
+
+
+class _NoAnswer(LanguageModelError):  # noqa: N818 - it says what happened
+    """The server did not answer, however often it was asked."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +70,10 @@ class LanguageModel:
     max_tokens
         Of one answer.
     timeout
-        Seconds for one answer, from the request to its last byte.
+        Seconds for one answer, from the request to its last byte; at most a day.
     retries
-        How often a request is repeated when the server is busy, breaks off or is too slow.
+        How often a request is repeated when the server is busy, breaks off or is too slow; twice
+        at most where nothing listens.
     first_wait
         Seconds before the first repetition; each further wait is twice as long, unless the server
         names one.
@@ -80,6 +93,9 @@ class LanguageModel:
     record
         Every conversation turn so far as JSON, without keys or pictures, in the order of the
         class and question it was about.
+    kept_all
+        Whether every answer could be written down; what could not is used, and asked again by the
+        next command.
 
     Examples
     --------
@@ -103,31 +119,76 @@ class LanguageModel:
         transcripts: Transcripts | None = None,
         ask_again: bool = False,
     ) -> None:
-        for name, value, least in (
-            ("max_calls", max_calls, 0),
-            ("max_tokens", max_tokens, 1),
-            ("retries", retries, 0),
-            ("timeout", timeout, 0.001),
-            ("first_wait", first_wait, 0),
+        for name, value, least, most in (
+            ("max_calls", max_calls, 0, None),
+            ("max_tokens", max_tokens, 1, None),
+            ("retries", retries, 0, None),
+            ("timeout", timeout, 0.001, LONGEST_TIMEOUT),
+            ("first_wait", first_wait, 0, LONGEST_TIMEOUT),
         ):
-            if not least <= value < float("inf"):
-                raise UsageError(f"{name} is {value}", fix=f"use {least} or more")
+            if not least <= value < float("inf") or (most is not None and value > most):
+                limits = f"use {least} or more" if most is None else f"use {least} to {most} seconds"
+                raise UsageError(f"{name} is {value}", fix=limits)
         self.server, self.seed, self.max_calls = server, seed, max_calls
-        self.calls = self.prompt_tokens = self.completion_tokens = 0
         self._key, self._max_tokens, self._timeout = key, max_tokens, timeout
         self._retries, self._first_wait = retries, first_wait
         self._transcripts = transcripts or Transcripts()
         self._ask_again = ask_again
-        self._asked: dict[str, dict[str, Any]] = {}
+        self._total = Usage()
+        self._counts = [self._total]
+        self._unkept: dict[str, dict[str, Any]] = {}
+        self._could_keep = True
         self._dialect = Dialect()
         self._connection: Connection | None = None
         self._lock, self._first = threading.Lock(), threading.Lock()
         self._settled, self._closed = False, threading.Event()
+        self._silence: tuple[_NoAnswer, float] | None = None
+
+    @property
+    def calls(self) -> int:
+        """Requests made so far."""
+        return self._total.calls
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of all questions whose answers were used."""
+        return self._total.prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of all answers used."""
+        return self._total.completion_tokens
 
     @property
     def record(self) -> list[dict[str, Any]]:
         """The conversations so far."""
-        return sorted(self._asked.values(), key=lambda each: (each["about"], each["turn"]))
+        return self._total.record
+
+    @property
+    def kept_all(self) -> bool:
+        """Whether every answer could be written down."""
+        return self._could_keep
+
+    @contextmanager
+    def counting(self) -> Iterator[Usage]:
+        """Count what is asked in the block, by any thread, apart from what was asked before.
+
+        Examples
+        --------
+        >>> model = LanguageModel(Server("http://127.0.0.1:11434/v1", "llava"))
+        >>> with model.counting() as used:
+        ...     pass  # model.ask(...)
+        >>> used.calls, used.answers, used.prompt_tokens, used.completion_tokens, used.record
+        (0, 0, 0, 0, [])
+        """
+        used = Usage()
+        with self._lock:
+            self._counts.append(used)
+        try:
+            yield used
+        finally:
+            with self._lock:
+                self._counts.remove(used)
 
     @property
     def transcripts_folder(self) -> Path:
@@ -149,7 +210,8 @@ class LanguageModel:
         Raises
         ------
         LanguageModelError
-            The server cannot be reached or refuses, or all calls are spent.
+            The server cannot be reached or refuses, all calls are spent, or there is no folder
+            to keep answers in.
         PicturesRefused
             It takes no pictures.
         """
@@ -162,24 +224,24 @@ class LanguageModel:
             "max_tokens": self._max_tokens,
         }
         key = Transcripts.key(asked)
-        anew = self._ask_again and key not in self._asked
-        kept = None if anew else self._transcripts.load(key)
+        anew = self._ask_again and key not in self._total.turns
+        kept = None if anew else self._unkept.get(key) or self._transcripts.load(key)
         is_new = kept is None
         if kept is None:
             reply = self._reply(messages, schema)
             kept = self._keep(key, reply, messages, about)
+        turn = {**kept, "about": about, "turn": len(messages)}
         with self._lock:
-            if is_new or key not in self._asked:
-                self.prompt_tokens += kept.get("prompt_tokens") or 0
-                self.completion_tokens += kept.get("completion_tokens") or 0
-            self._asked[key] = {**kept, "about": about, "turn": len(messages)}
+            for used in self._counts:
+                used.add_answer(key, turn, is_new=is_new)
         return Answer(kept["answer"], _fault(kept))
 
     def forget(self, about: str) -> None:
         """Ask what was `about` this anew the next time; what was answered stays readable."""
         with self._lock:
-            keys = [key for key, kept in self._asked.items() if kept["about"] == about]
+            keys = [key for key, turn in self._total.turns.items() if turn["about"] == about]
         for key in keys:
+            self._unkept.pop(key, None)
             self._transcripts.set_aside(key)
 
     def close(self) -> None:
@@ -204,7 +266,13 @@ class LanguageModel:
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": reply.completion_tokens,
         }
-        self._transcripts.keep(key, transcript)
+        try:
+            self._transcripts.keep(key, transcript)
+        except OSError:  # the disk is full by now, say: what is paid for is used all the same
+            self._could_keep = False
+            self._unkept[key] = transcript
+        else:
+            self._unkept.pop(key, None)
         return transcript
 
     def _reply(self, messages: Sequence[Message], schema: dict[str, Any]) -> Reply:
@@ -212,10 +280,23 @@ class LanguageModel:
         if not self._settled:
             with self._first:
                 if not self._settled:  # it may be, after the wait
-                    reply = self._in_dialect(messages, schema)
+                    self._raise_silence()
+                    try:
+                        reply = self._in_dialect(messages, schema)
+                    except _NoAnswer as silence:
+                        self._silence = silence, time.monotonic()
+                        raise
                     self._settled = True
                     return reply
         return self._in_dialect(messages, schema)
+
+    def _raise_silence(self) -> None:
+        """Raise what the first question just ran into: who waited for it need not try as long."""
+        if self._silence is not None:
+            silence, since = self._silence
+            if time.monotonic() - since < _SILENT_SECONDS:
+                raise _NoAnswer(silence.problem, fix=silence.fix)
+            self._silence = None
 
     def _in_dialect(self, messages: Sequence[Message], schema: dict[str, Any]) -> Reply:
         """Ask with the most that the server takes, giving up what it refuses."""
@@ -228,11 +309,11 @@ class LanguageModel:
                 return self._patiently(sent, request)
             except Refused as refused:
                 with self._lock:
-                    is_clear = shows_pictures and (self._settled or looks_like_pictures_refused(refused))
+                    is_clear = shows_pictures and looks_like_pictures_refused(refused)
                     if not is_clear and self._dialect.give_up(request, refused.said):
                         continue
                     self._dialect.form = form  # to do without did not help: it was not the reason
-                if shows_pictures:
+                if is_clear:
                     raise PicturesRefused(
                         f"{self.server.host} answers {refused.status}: {refused.said}"
                     ) from None
@@ -249,9 +330,10 @@ class LanguageModel:
             try:
                 return connection.ask(sent, **request)
             except TryAgain as again:
-                if attempt == self._retries:
+                most = min(self._retries, _REFUSED_RETRIES) if again.nobody_listens else self._retries
+                if attempt >= most:
                     tries = f"{attempt + 1} tries" if attempt else "one try"
-                    raise LanguageModelError(
+                    raise _NoAnswer(
                         f"{self.server.host} does not answer after {tries}: {again}",
                         fix="check that the server runs, try later, or give it more time with --timeout",
                     ) from None
@@ -269,10 +351,23 @@ class LanguageModel:
                     f"the limit of {self.max_calls} calls is reached",
                     fix="raise it with --max-calls; what was answered is kept and not asked again",
                 )
-            self.calls += 1
             if self._connection is None:
+                self._require_a_place()
                 self._connection = Connection(self.server, self._key, self._timeout)
+            for used in self._counts:
+                used.add_call()
             return self._connection
+
+    def _require_a_place(self) -> None:
+        """Raise, before anything is paid for, where answers could not be kept."""
+        try:
+            self._transcripts.probe()
+        except OSError as error:
+            raise LanguageModelError(
+                f"answers cannot be kept in {shown(self._transcripts.folder, limit=300)}: "
+                f"{error.strerror or type(error).__name__}",
+                fix="set MEDVIP_CACHE to a folder that can be written to",
+            ) from None
 
     def ask_until(
         self,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -77,23 +79,76 @@ class Transcripts:
             kept = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return None
-        good = isinstance(kept, dict) and kept.pop("format", None) == FORMAT
-        good = good and isinstance(kept.get("answer"), str)
-        counts = ("prompt_tokens", "completion_tokens")
-        return kept if good and all(type(kept.get(each)) in (int, type(None)) for each in counts) else None
+        good = isinstance(kept, dict) and kept.pop("format", None) == FORMAT and _is_whole(kept)
+        return kept if good else None
+
+    def probe(self) -> None:
+        """Make the folder, and see that a file can be written there.
+
+        Raises
+        ------
+        OSError
+            It cannot.
+        """
+        self._make_folder()
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".probe-") as file:
+            file.write(bytes(10_000))
 
     def keep(self, key: str, transcript: dict[str, Any]) -> None:
-        """Write it whole, for its owner's eyes."""
+        """Write it whole, for its owner's eyes.
+
+        Raises
+        ------
+        OSError
+            It cannot be written.
+        """
         path = self.folder / f"{key}.json"
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder()
         write_atomically(path, json.dumps({"format": FORMAT, **transcript}, indent=2) + "\n")
         path.chmod(0o600)
 
     def set_aside(self, key: str) -> None:
-        """Keep it for reading, but ask again next time: its conversation came to nothing."""
+        """Keep it for reading, but ask again next time: its conversation came to nothing.
+
+        Where the folder cannot be written to any more, it stays as it is.
+        """
         path = self.folder / f"{key}.json"
         number = 1
         while (aside := self.folder / f"{key}.failed-{number}.json").exists():
             number += 1
         if path.exists():
-            os.replace(path, aside)  # noqa: PTH105 (both names lie in one folder)
+            with suppress(OSError):
+                os.replace(path, aside)  # noqa: PTH105 (both names lie in one folder)
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _is_whole(kept: dict[str, Any]) -> bool:
+    """Whether a transcript holds all that is read from it: anybody may have edited the file."""
+    messages = kept.get("messages")
+    return (
+        all(isinstance(kept.get(name), str) for name in ("server", "model", "date", "about", "answer"))
+        and all(isinstance(kept.get(name), str | None) for name in ("finish", "refusal"))
+        and all(_is_count(kept.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+        and isinstance(messages, list)
+        and bool(messages)
+        and all(_is_turn(each) for each in messages)
+    )
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value < 2**53)
+
+
+def _is_turn(message: object) -> bool:
+    if not isinstance(message, dict) or message.get("role") not in ("user", "assistant"):
+        return False
+    picture = message.get("picture", {"sha256": "", "made_of": []})  # a turn without one is whole
+    return (
+        isinstance(message.get("text"), str)
+        and isinstance(picture, dict)
+        and isinstance(picture.get("sha256"), str)
+        and isinstance(picture.get("made_of"), list)
+        and all(isinstance(each, str) for each in picture["made_of"])
+    )
