@@ -161,7 +161,10 @@ def test_variants_are_found_by_what_the_symptoms_say(tmp_path: Path):
 def test_other_sets_need_a_writer(name: str):
     with pytest.raises(SymptomError, match=f"no variants of ready-made set {name}") as caught:
         knowledge_variants(SymptomSet.load(name))
-    assert "use melanoma-nevus or paediatric-pneumonia, or name a language model with --model" in caught.value.fix
+    assert (
+        "use melanoma-nevus or paediatric-pneumonia, or name a language model with --model"
+        in caught.value.fix
+    )
 
 
 def test_one_changed_word_makes_another_set():
@@ -508,6 +511,28 @@ def test_the_differences_are_those_of_the_first_table():
             assert difference == pytest.approx(float(ours[:5]) - float(theirs[:5]), abs=0.0011)
             assert low <= difference <= high
             assert cell.startswith("**") == cell.endswith("**") == (low > 0 or high < 0)
+
+
+def test_what_the_document_counts_is_what_the_tables_hold():
+    """Intervals without zero: altogether, trained on all images, and on a few."""
+    _, second = map(rows_of, (RESULTS / "table.md").read_text().split("\n\n"))
+    signs = defaultdict(list)
+    for (_, setting, _), cells in second.items():
+        amount = "few" if "shots" in setting else "no" if "zero-shot" in setting else "all"
+        signs[amount] += [cell.strip("*")[0] if cell.startswith("**") else "" for cell in cells]
+    assert {amount: len(given_signs) for amount, given_signs in signs.items()} == {
+        "no": 18,
+        "few": 36,
+        "all": 36,
+    }
+    document = " ".join((ROOT / "docs/knowledge-kinds.md").read_text().split())
+    number = sum(sign != "" for given_signs in signs.values() for sign in given_signs)
+    assert f"{number} of the 90 intervals do not hold zero" in document
+    assert not any(signs["all"])
+    assert "none has an interval without zero" in document
+    better, worse = signs["few"].count("+"), signs["few"].count("-")
+    assert f"{better + worse} have an interval without zero: in {better} of them another kind" in document
+    assert f"better than the symptoms, in {worse} worse" in document
 
 
 def test_the_intervals_are_over_patients_drawn_alike_for_both_sides(study, monkeypatch):
