@@ -220,7 +220,8 @@ def test_again_it_makes_no_request(generate, medvip, data, tmp_path):
         asked = [texts_in(request.body)[0] for request in server.requests[6:]]
         assert len(asked) == 2  # coarse of both; all later questions are the same as before
         assert all("Take your time; it is worth $5." in question for question in asked)
-        digest = hashlib.sha256(coarse.read_bytes()).hexdigest()
+        whole = coarse.read_text().strip() + '\n\nGive only JSON, in this form: {"symptoms": ["...", "..."]}'
+        digest = hashlib.sha256(whole.encode()).hexdigest()
         assert json.loads(Path("made.json").read_text())["generation"]["questions"]["coarse"] == digest
 
         generate(server, "--images", data, "--force", "--contrastive").done()
@@ -448,7 +449,7 @@ def test_a_dry_run_shows_the_first_questions_and_asks_nothing(medvip, data, monk
     out = medvip(*common).done()
     heads = [line for line in out.splitlines() if line.startswith("--- ")]
     assert heads == ["--- coarse, melanoma", "--- fine, melanoma", "--- coarse, nevus", "--- fine, nevus"]
-    assert "Which visual features in the image are useful for recognising nevus?" in out
+    assert "Which medical visual features in such an image are useful for diagnosing nevus?" in out
     assert not any(word in out for word in PATIENT.split())
     odd = medvip(
         *("symptoms", "generate", "--modality", MODALITY, "--dry-run", "--contrastive"),

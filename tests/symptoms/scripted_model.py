@@ -17,7 +17,7 @@ import io
 import json
 import re
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -148,9 +148,10 @@ def stage_of(question: str) -> str:
 
 
 def class_of(question: str, classes: Iterable[str]) -> str:
-    """The class that is named most often in it."""
-    counts = Counter({name: len(re.findall(rf"\b{re.escape(name)}\b", question)) for name in classes})
-    return counts.most_common(1)[0][0]
+    """The class that is named most often in it, the reasons of refusals aside; the first of equals."""
+    question = question.partition("These could not be used")[0]
+    places = {name: [m.start() for m in re.finditer(rf"\b{re.escape(name)}\b", question)] for name in classes}
+    return max(places, key=lambda name: (len(places[name]), -min(places[name], default=0)))
 
 
 def numbered(question: str) -> list[dict[int, str]]:

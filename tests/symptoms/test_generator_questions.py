@@ -35,19 +35,27 @@ def test_the_built_in_ones_use_their_words_and_no_other():
         assert all(text in asked for text in filled.values()), name
 
 
-def test_digests_are_those_of_the_files():
+PHRASES_LINE = 'Give only JSON, in this form: {"symptoms": ["...", "..."]}'
+
+
+def test_digests_are_of_all_that_is_sent():
     built_in = resources.files("medvip.symptoms.generator") / "questions"
     names = tuple(SLOTS)
-    assert Questions.load().digests(names) == {
-        name: hashlib.sha256((built_in / f"{name}.md").read_bytes()).hexdigest() for name in names
-    }
+    digests = Questions.load().digests(names)
+    for name in names:
+        words = (built_in / f"{name}.md").read_text().strip()
+        # The words that are filled in stand for themselves here; an answer's form is part of it.
+        sent = Questions.load().ask(name, **{slot: f"${slot}" for slot in SLOTS[name]})
+        assert sent.startswith(words)
+        assert digests[name] == hashlib.sha256(sent.encode()).hexdigest()
+        assert ("Give only JSON" in sent.removeprefix(words)) == (name != "again")
     assert {file.name for file in built_in.iterdir()} == {f"{name}.md" for name in names}
 
 
 def test_what_is_filled_in_is_not_filled_in_again():
     asked = Questions.load().ask("coarse", category="$modality", modality="${count}", count="$$")
-    assert "recognising $modality?" in asked
-    assert "in a ${count}." in asked
+    assert "diagnosing $modality?" in asked
+    assert "of this kind:\n${count}." in asked
     assert "Give $$ of them" in asked
 
 
@@ -55,14 +63,17 @@ def test_one_of_one_s_own_takes_the_place_of_the_built_in(folder):
     text = "Ein Préfix für $$5: $category, ${modality} und $count!\r\n"
     (folder / "coarse.md").write_bytes(text.encode())
     questions = Questions.load(folder)
-    assert questions.ask("coarse", category="a", modality="b", count=3) == "Ein Préfix für $5: a, b und 3!"
-    assert questions.digests(("coarse",)) == {"coarse": hashlib.sha256(text.encode()).hexdigest()}
+    asked = questions.ask("coarse", category="a", modality="b", count=3)
+    assert asked == f"Ein Préfix für $5: a, b und 3!\n\n{PHRASES_LINE}"
+    whole = f"{text.strip()}\n\n{PHRASES_LINE}"
+    assert questions.digests(("coarse",)) == {"coarse": hashlib.sha256(whole.encode()).hexdigest()}
     assert questions.texts["fine"] == Questions.load().texts["fine"]
 
 
 def test_count_and_modality_may_be_left_out(folder):
     (folder / "coarse.md").write_text("Describe $category.")
-    assert Questions.load(folder).ask("coarse", category="a", modality="b", count=3) == "Describe a."
+    asked = Questions.load(folder).ask("coarse", category="a", modality="b", count=3)
+    assert asked == f"Describe a.\n\n{PHRASES_LINE}"
 
 
 @pytest.mark.parametrize(
@@ -138,3 +149,15 @@ def test_any_text_can_be_asked_or_is_refused(tmp_path_factory, text):
         return
     asked = questions.ask("coarse", category="melanoma", modality="photo", count=8)
     assert "melanoma" in asked
+
+
+@pytest.mark.parametrize("modality", ["ultrasound image", "OCT scan", "dermoscopic images"])
+def test_any_modality_reads_well(modality):
+    questions = Questions.load()
+    for name, slots in SLOTS.items():
+        if "modality" in slots:
+            asked = " ".join(
+                questions.ask(name, **dict.fromkeys(slots, "some") | {"modality": modality}).split()
+            )
+            assert f"of this kind: {modality}." in asked, name
+            assert asked.count(modality) == 1

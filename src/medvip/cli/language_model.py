@@ -87,13 +87,19 @@ def language_model(
 
 @contextmanager
 def what_was_paid_for(model: LanguageModel) -> Iterator[None]:
-    """Say what a failure has cost, and where the answers are."""
+    """Say what a failure has cost and where the answers are, and whether all answers could be kept."""
+    failed = True
     try:
         yield
-    except BaseException:
-        if model.calls:
+        failed = False
+    finally:
+        if not model.kept_all:
+            complain(
+                f"note: some answers could not be written to {model.transcripts_folder}; they are asked "
+                "for again the next time"
+            )
+        elif failed and model.calls:
             complain(
                 f"note: {model.calls} requests were made; what was answered is kept in "
                 f"{model.transcripts_folder}"
             )
-        raise

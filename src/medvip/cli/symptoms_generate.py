@@ -24,7 +24,7 @@ def generate(
         ),
     ] = None,
     modality: Annotated[
-        str, typer.Option(help='What the pictures are, in words: "dermoscopic image".', show_default=False)
+        str, typer.Option(help='What one picture is, in words: "dermoscopic image".', show_default=False)
     ] = "",
     out: Annotated[
         Path | None,
@@ -88,7 +88,7 @@ def generate(
     """
     from medvip.errors import UsageError
     from medvip.symptoms import check_symptoms
-    from medvip.symptoms.generator import Questions, generate_symptoms, require_may_send
+    from medvip.symptoms.generator import Questions, first_questions, generate_symptoms, require_may_send
 
     if not modality.strip():
         raise UsageError(
@@ -119,7 +119,17 @@ def generate(
     classes = class_ or (list(dataset.classes) if dataset else [])
     names = o.named_values(name, "--name", "CLASS=PLAIN NAME", "normal=a normal lung")
     if language_model is None:
-        _show_questions(classes, modality, names, contrastive, per_class, asked, dataset is not None)
+        for stage, class_name, text in first_questions(
+            classes,
+            modality,
+            names=names,
+            contrastive=contrastive,
+            per_class=per_class,
+            questions=asked,
+            images=dataset,
+        ):
+            say(f"--- {stage}, {class_name}")
+            say(text)
         return
     with lm.what_was_paid_for(language_model):
         symptoms = generate_symptoms(
@@ -216,20 +226,6 @@ def _tokens_over(backbone: str):
     encoders = load_backbone(backbone, device="cpu")
     count = o.tokens_of(encoders)
     return lambda text: count(text) + _CONTEXT - encoders.context_length
-
-
-def _show_questions(classes, modality, names, contrastive, per_class, questions, with_pictures) -> None:
-    from medvip.symptoms import SymptomSet
-
-    plain = SymptomSet.from_mapping(dict.fromkeys(classes, ()), modality=modality, names=names)
-    stages = ["contrastive" if contrastive else "coarse", *(["fine"] if with_pictures else [])]
-    for name in sorted(classes):
-        others = ", ".join(plain.plain_name(other) for other in sorted(classes) if other != name)
-        for stage in stages:
-            slots = {"others": others} if stage == "contrastive" else {}
-            slots |= {"pictures": 16} if stage == "fine" else {"count": 2 * per_class}
-            say(f"--- {stage}, {name}")
-            say(questions.ask(stage, category=plain.plain_name(name), modality=modality, **slots))
 
 
 def _write_exchange(path: Path, record: list[dict]) -> None:

@@ -104,7 +104,7 @@ class Generation:
     model
         The model's name, as the server knows it.
     questions
-        Name of each question -> sha256 of its text.
+        Name of each question -> sha256 of its text, its line on the form of the answer included.
     seed
         Of all that was drawn: pictures, orders.
     stages

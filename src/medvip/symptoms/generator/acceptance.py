@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from medvip.errors import SymptomError
-from medvip.symptoms.checking import mentions, words
+from medvip.symptoms.checking import words
+from medvip.symptoms.generator.names import gives_away, is_everyday
 from medvip.symptoms.language_model import BadAnswer
 from medvip.symptoms.plain_text import clean_line, shown
 from medvip.symptoms.plain_words import mean_zipf, words_of, zipf
 
 MOST_CHARACTERS = 120
 MOST_WORDS = 20
+THERE_ALREADY = "it is there already"
+NOT_ENGLISH = "it is not in plain English"
 LEAST_ZIPF = 2.0
 """Mean Zipf frequency below which a phrase is taken for jargon, another language, or noise."""
 LEAST_ZIPF_OF_ALL = 2.5
@@ -21,6 +25,7 @@ LEAST_ZIPF_OF_ALL = 2.5
 of another language may pass one by one, since English has borrowed their words."""
 
 _MARKUP = re.compile(r"[<>{}\[\]|\\`*#_=~^@$]|https?:|www\.|//")
+_NOISE = re.compile(r"[^\w\s]{3,}")
 # What some models write for a space or a hyphen; a text encoder knows only the plain ones.
 _TYPED = str.maketrans(dict.fromkeys("\u00a0\u2007\u202f", " ") | dict.fromkeys("\u2010\u2011", "-"))
 # A symptom speaks of a picture; a text that speaks to somebody, or of itself, is none.
@@ -40,10 +45,17 @@ class Rules:
     tokens_over
         Text to number of tokens that are too many for the text encoder (0 or less: it fits);
         None leaves that to the limit in characters.
+    other_names
+        Names of the other classes. A symptom may hold none, except those of everyday words alone:
+        "normal heart size" may well describe pneumonia where a class is called "normal".
+    taken
+        Words of a symptom of another class -> that class, where no symptom is to be shared.
     """
 
     own_names: Sequence[str]
     tokens_over: Callable[[str], int] | None = field(default=None, compare=False)
+    other_names: Sequence[str] = ()
+    taken: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
     def fault(self, text: str, others: Iterable[str] = ()) -> str | None:
         """Why `text` cannot be a symptom beside `others`, or None.
@@ -53,6 +65,8 @@ class Rules:
         >>> rules = Rules(["melanoma"])
         >>> rules.fault("jagged edge"), rules.fault("edge of a melanoma")
         (None, "it names 'melanoma'")
+        >>> Rules(["nevus"], other_names=["melanoma"]).fault("unlike a melanoma")
+        "it names another class, 'melanoma'"
         >>> rules.fault("bords irréguliers et flous")
         'it is not in plain English'
         """
@@ -69,17 +83,26 @@ class Rules:
             return f"it is longer than {MOST_WORDS} words"
         if _MARKUP.search(line):
             return "it holds markup or an address"
+        if any(unicodedata.category(character)[0] == "L" and not _is_latin(character) for character in line):
+            return "it holds a letter that is not Latin"
+        if _NOISE.search(line) or any(unicodedata.category(character) == "So" for character in line):
+            return "it holds signs that are no words"
         if _SPEAKING & set(line.casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").split()) or (
             _SPEAKING & set(own)
         ):
             return "it speaks to somebody instead of describing"
         for name in self.own_names:
-            if mentions(line, name):
+            if gives_away(line, name):
                 return f"it names {shown(name)}"
+        for name in self.other_names:
+            if gives_away(line, name) and not is_everyday(name):
+                return f"it names another class, {shown(name)}"
         if own in {words(other) for other in others}:
-            return "it is there already"
+            return THERE_ALREADY
+        if (other := self.taken.get(own)) is not None:
+            return f"it also stands in class {shown(other)}"
         if _mean_zipf(line) < LEAST_ZIPF:
-            return "it is not in plain English"
+            return NOT_ENGLISH
         if self.tokens_over is not None and (over := self.tokens_over(line)) > 0:
             return f"it is {over} tokens too long for the text encoder"
         return None
@@ -96,7 +119,11 @@ def require_english(phrases: Sequence[str]) -> None:
     medvip.symptoms.language_model.answers.BadAnswer: it is not in plain English
     """
     if mean_zipf(" ".join(phrases)) < LEAST_ZIPF_OF_ALL:
-        raise BadAnswer("it is not in plain English")
+        raise BadAnswer(NOT_ENGLISH)
+
+
+def _is_latin(letter: str) -> bool:
+    return unicodedata.name(letter, "").startswith("LATIN ")
 
 
 def _mean_zipf(line: str) -> float:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from dataclasses import replace
 
-from medvip.errors import LanguageModelError, MedvipError, SymptomError, UsageError
+from medvip.errors import LanguageModelError, MedvipError, UsageError
 from medvip.progress import progress_bar
-from medvip.symptoms.checking import check_symptoms, require_usable
-from medvip.symptoms.class_names import match_names, spoken
-from medvip.symptoms.generation import STAGES, Generation
 from medvip.symptoms.generator.acceptance import Rules
+from medvip.symptoms.generator.class_questions import Wanted
 from medvip.symptoms.generator.grid import picture_grid
+from medvip.symptoms.generator.outcome import as_set
+from medvip.symptoms.generator.plan import classes_in_data, names_of, plan, require_range
 from medvip.symptoms.generator.questions import Questions
+from medvip.symptoms.generator.sharing import shared, to_replace
 from medvip.symptoms.generator.side_by_side import side_by_side
 from medvip.symptoms.generator.sight import pictures_left_no_trace
-from medvip.symptoms.generator.stages import OfClass, Wanted, symptoms_of
+from medvip.symptoms.generator.stages import OfClass, look_for_symptoms, symptoms_of
 from medvip.symptoms.language_model import LanguageModel, Picture, PicturesRefused, Server
-from medvip.symptoms.plain_text import clean_line, shown
-from medvip.symptoms.provenance import Provenance
+from medvip.symptoms.plain_text import shown
+from medvip.symptoms.plain_words import zipf
 from medvip.symptoms.symptom_set import SymptomSet
 from medvip.types import ImageDataset
+
+
+def tell(line: str) -> None:
+    """One line on standard error, without control characters."""
+    print("".join(c if c.isprintable() else repr(c)[1:-1] for c in line), file=sys.stderr)
 
 
 def generate_symptoms(
@@ -40,13 +47,14 @@ def generate_symptoms(
     tokens_over: Callable[[str], int] | None = None,
     at_once: int = 4,
     quiet: bool = True,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = tell,
 ) -> SymptomSet:
     """Ask a language model for the visual symptoms of each class (the paper's VSG).
 
     First what it knows (*coarse*); with `images` also what it sees in 16 training pictures of a
     class (*fine*), and then which of the first the second supports (*reconcile*). What may not be a
-    symptom is sent back with the reason until `per_class` are left, `rounds` times at most.
+    symptom is sent back with the reason until `per_class` are left, `rounds` times at most. A class
+    that ends with a symptom of another is asked about once more, and keeps it if nothing else is found.
 
     Parameters
     ----------
@@ -80,7 +88,8 @@ def generate_symptoms(
     quiet
         Without live progress.
     say
-        Called with lines that a user should see: what is sent where, what could not be done.
+        Called with lines that a user should see: what is sent where, what could not be done. They
+        go to standard error when nothing is given.
 
     Returns
     -------
@@ -93,7 +102,7 @@ def generate_symptoms(
         Fewer than two classes, a number out of range, or pictures would go to another machine
         without `may_send_images`.
     SymptomError
-        A class name is not in `images`.
+        A class name is not in `images`, or the package wordfreq is not installed.
     LanguageModelError
         For one class or more there is no usable answer; all of them are named. What was answered
         is kept, and not asked again.
@@ -105,37 +114,62 @@ def generate_symptoms(
     >>> generate_symptoms(["melanoma", "nevus"], "dermoscopic image", model).classes    # doctest: +SKIP
     mappingproxy({'melanoma': ('several colors', ...), 'nevus': ('one even color', ...)})
     """
-    clean = _clean_classes(classes)
-    _require_ranges(per_class=per_class, rounds=rounds, at_once=at_once, seed=seed)
-    plain = SymptomSet.from_mapping(dict.fromkeys(clean, ()), modality=modality, names=names or {})
-    wanted = Wanted(
-        modality=plain.modality,
-        spoken={name: plain.plain_name(name) for name in clean},
-        per_class=per_class,
-        rounds=rounds,
-        contrastive=contrastive,
+    zipf("edge")  # that words cannot be looked up is found out before anything is paid for
+    require_range("at_once", at_once, 1, 64)
+    require_range("seed", seed, 0, 2**32 - 1)
+    plain, wanted = plan(
+        classes, modality, names, per_class=per_class, contrastive=contrastive, rounds=rounds
     )
-    rules = {name: Rules([name, spoken(name), wanted.spoken[name]], tokens_over) for name in clean}
+    rules = _rules(wanted, tokens_over)
     questions = questions or Questions.load()
+    clean = list(wanted.spoken)
     grids = _grids(clean, images, model, may_send_images, seed, say) if images is not None else {}
 
     def ask(shown_pictures: Mapping[str, Picture]) -> dict[str, OfClass]:
-        def about(name: str) -> OfClass:
+        def first(name: str) -> OfClass:
             return symptoms_of(name, wanted, rules[name], model, questions, shown_pictures.get(name))
 
-        return _each_class(clean, about, model, at_once, quiet)
+        def once_more(name: str) -> OfClass:
+            own = replace(rules[name], taken=taken[name])
+            try:
+                again = look_for_symptoms(name, wanted, own, model, questions, shown_pictures.get(name))
+            except LanguageModelError:  # what there is will do
+                return found[name]
+            return again if len(again.symptoms) == per_class else found[name]
 
-    note = None
-    try:
-        found = ask(grids)
-    except PicturesRefused as refused:
-        note = f"the model takes no pictures, so this is from its knowledge alone ({refused})"
-        say(f"note: {note}")
-        grids, found = {}, ask({})
-    if grids and pictures_left_no_trace(model.record):
-        note = "the server counted no tokens for the pictures: the model may not have seen them"
-        say(f"note: {note}")
-    return _as_set(found, plain, model, questions, grids, seed, note)
+        found = _each_class(clean, first, model, at_once, quiet)
+        taken = to_replace(found)
+        return found | _each_class(list(taken), once_more, model, at_once, quiet) if taken else found
+
+    notes = [] if model.seed == seed else [f"the server was given seed {model.seed}"]
+
+    def note(text: str) -> None:
+        notes.append(text)
+        say(f"note: {text}")
+
+    with model.counting() as used:
+        try:
+            found = ask(grids)
+        except PicturesRefused as refused:
+            note(f"the model takes no pictures, so this is from its knowledge alone ({refused})")
+            grids, found = {}, ask({})
+        if grids and pictures_left_no_trace(used.record):
+            note("the server counted no tokens for the pictures: the model may not have seen them")
+    if doubled := shared(found):
+        say(f"note: these symptoms stand in more than one class: {', '.join(map(shown, doubled))}")
+    return as_set(found, plain, model.server, used, questions, grids, seed, "; ".join(notes) or None)
+
+
+def _rules(wanted: Wanted, tokens_over: Callable[[str], int] | None) -> dict[str, Rules]:
+    called = {name: names_of(name, wanted) for name in wanted.spoken}
+    return {
+        name: Rules(
+            own,
+            tokens_over,
+            other_names=[each for other in called if other != name for each in called[other]],
+        )
+        for name, own in called.items()
+    }
 
 
 def _each_class(
@@ -184,7 +218,7 @@ def _grids(
 ) -> dict[str, Picture]:
     """The picture of each class that is to be sent, once it is clear that it may be."""
     require_may_send(model.server, may_send)
-    matched = match_names(classes, images.classes, where=images.name, allow_extra=True)
+    matched = classes_in_data(classes, images.classes)
     grids = {name: picture_grid(images, matched[name], seed=seed) for name in classes}
     counts = ", ".join(f"{len(grids[name].ids)} of {shown(name)}" for name in classes)
     say(
@@ -214,66 +248,3 @@ def require_may_send(server: Server, may_send: bool) -> None:
             f"training pictures would be sent {far}, which is not this machine",
             fix="if you may do that, say so with --i-may-send-these-images; or leave --images out",
         )
-
-
-def _as_set(
-    found: Mapping[str, OfClass],
-    plain: SymptomSet,
-    model: LanguageModel,
-    questions: Questions,
-    grids: Mapping[str, Picture],
-    seed: int,
-    note: str | None,
-) -> SymptomSet:
-    asked = set[str]().union(*(each.asked for each in found.values()))
-    stages = tuple(stage for stage in STAGES if stage in asked)
-    how = "from its knowledge and from training pictures" if grids else "from its knowledge alone"
-    made = SymptomSet.from_mapping(
-        {name: found[name].symptoms for name in sorted(found)},
-        modality=plain.modality,
-        names=plain.names,
-        provenance=Provenance(
-            author=f"the language model {model.server.model}",
-            method=f"generated by a language model {how}, in the stages {', '.join(stages)}",
-            date=datetime.now(UTC).isoformat(timespec="seconds"),
-            model=model.server.model,
-            questions="see generation",
-            note=note,
-        ),
-        generation=Generation(
-            server=model.server.host,
-            model=model.server.model,
-            questions=questions.digests(stages),
-            seed=seed,
-            stages=stages,
-            calls=model.calls,
-            answers=len(model.record),
-            prompt_tokens=model.prompt_tokens or None,
-            completion_tokens=model.completion_tokens or None,
-            pictures={name: grids[name].ids for name in sorted(grids)},
-            decisions={name: tuple(found[name].decisions) for name in sorted(found)},
-            note=note,
-        ),
-    )
-    require_usable(check_symptoms(made))
-    return made
-
-
-def _clean_classes(classes: Sequence[str]) -> list[str]:
-    clean = [clean_line(name, "a class's name") for name in classes]
-    if len(set(clean)) < 2:
-        raise UsageError(
-            f"there are {len(set(clean))} classes; there is nothing to tell apart",
-            fix='give two or more: --class "melanoma" --class "nevus"',
-        )
-    if len(set(clean)) < len(clean):
-        raise SymptomError("a class is named twice", fix="name each class once")
-    return sorted(clean)
-
-
-def _require_ranges(**values: int) -> None:
-    least = {"per_class": 1, "rounds": 0, "at_once": 1, "seed": 0}
-    most = {"per_class": 12, "rounds": 10, "at_once": 64, "seed": 2**32 - 1}
-    for name, value in values.items():
-        if not least[name] <= value <= most[name]:
-            raise UsageError(f"{name} is {value}", fix=f"use {least[name]} to {most[name]}")

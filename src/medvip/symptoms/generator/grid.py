@@ -61,6 +61,17 @@ def picture_grid(dataset: ImageDataset, class_name: str, *, seed: int) -> Pictur
     return Picture(content.getvalue(), "image/jpeg", tuple(identity for identity, _ in chosen))
 
 
+def pictures_shown(dataset: ImageDataset, class_name: str) -> int:
+    """How many pictures a grid of the class holds, whatever the seed.
+
+    Raises
+    ------
+    DataError
+        The class has no training picture, or one cannot be read.
+    """
+    return len(_chosen(dataset, class_name, seed=0))
+
+
 def _chosen(dataset: ImageDataset, class_name: str, seed: int) -> list[tuple[str, str]]:
     """Identity and path of one picture each of up to 16 groups, however the files are called or ordered."""
     groups: dict[str, list[tuple[str, str]]] = {}

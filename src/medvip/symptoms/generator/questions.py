@@ -11,6 +11,7 @@ from string import Template
 from types import MappingProxyType
 
 from medvip.errors import SymptomError
+from medvip.symptoms.generator.reading import ANSWERS
 from medvip.symptoms.plain_text import shown
 from medvip.symptoms.strict_json import read_text
 
@@ -20,7 +21,7 @@ SLOTS: Mapping[str, frozenset[str]] = MappingProxyType(
         "contrastive": frozenset({"category", "modality", "count", "others"}),
         "fine": frozenset({"category", "modality", "pictures"}),
         "reconcile": frozenset({"category", "modality", "symptoms", "features"}),
-        "refine": frozenset({"category", "modality", "count", "kept", "reasons", "seen"}),
+        "refine": frozenset({"category", "modality", "count", "kept", "reasons", "contrast", "seen"}),
         "again": frozenset({"reason"}),
         "out-of-domain": frozenset({"category", "modality", "count", "symptoms"}),
         "useless": frozenset({"category", "modality", "count", "symptoms", "others"}),
@@ -62,14 +63,20 @@ class Questions:
         return cls(MappingProxyType(texts))
 
     def ask(self, name: str, **slots: object) -> str:
-        """The question `name` with its ``$words`` filled in."""
-        return (
-            Template(self.texts[name]).substitute({key: str(value) for key, value in slots.items()}).strip()
-        )
+        """The question `name` with its ``$words`` filled in, and the form of its answer below."""
+        filled = Template(self.texts[name]).substitute({key: str(value) for key, value in slots.items()})
+        return _with_form(name, filled)
 
     def digests(self, names: tuple[str, ...]) -> dict[str, str]:
-        """Question -> sha256 of its text."""
-        return {name: hashlib.sha256(self.texts[name].encode()).hexdigest() for name in names}
+        """Question -> sha256 of all that is sent, before its ``$words`` are filled in."""
+        return {
+            name: hashlib.sha256(_with_form(name, self.texts[name]).encode()).hexdigest() for name in names
+        }
+
+
+def _with_form(name: str, text: str) -> str:
+    text = text.strip()
+    return f"{text}\n\n{ANSWERS[name].line}" if name in ANSWERS else text
 
 
 def _built_in(name: str) -> str:
@@ -107,5 +114,5 @@ def _require_slots(name: str, text: str, where: str) -> None:
     if unknown := sorted(used - SLOTS[name]):
         known = ", ".join(f"${slot}" for slot in sorted(SLOTS[name]))
         raise SymptomError(f"{where} asks for ${unknown[0]}, which is not known", fix=f"it can use {known}")
-    if missing := sorted(_NEEDED.get(name, SLOTS[name] - {"count", "seen", "modality"}) - used):
+    if missing := sorted(_NEEDED.get(name, SLOTS[name] - {"count", "contrast", "seen", "modality"}) - used):
         raise SymptomError(f"{where} does not use ${missing[0]}", fix=_FIX)

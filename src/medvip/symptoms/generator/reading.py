@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from medvip.symptoms.generator.acceptance import require_english, safe, tidy
-from medvip.symptoms.language_model import BadAnswer, read_object
+from medvip.symptoms.generator.acceptance import NOT_ENGLISH, Rules, require_english, tidy
+from medvip.symptoms.language_model import BadAnswer, read_object, without_thinking
 
 MOST_PHRASES = 30
 _STRINGS = {"type": "array", "items": {"type": "string"}}
@@ -22,29 +24,31 @@ def _form(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-SYMPTOMS_FORM = _form({"symptoms": _STRINGS})
-FEATURES_FORM = _form({"color": _STRINGS, "shape": _STRINGS, "texture": _STRINGS})
-DECISIONS_FORM = _form(
-    {
-        "decisions": {
-            "type": "array",
-            "items": _form(
-                {
-                    "symptom": {"type": "integer"},
-                    "supported": {"type": "boolean"},
-                    "feature": {"type": "integer"},
-                }
-            ),
-        }
-    }
-)
+class AnswerForm(NamedTuple):
+    """What an answer has to look like: as a schema for the server, and as a line for the model."""
 
-SYMPTOMS_EXAMPLE = 'Give only JSON, in this form: {"symptoms": ["...", "..."]}'
-FEATURES_EXAMPLE = 'Give only JSON, in this form: {"color": ["..."], "shape": ["..."], "texture": ["..."]}'
-DECISIONS_EXAMPLE = (
-    'Give only JSON, one decision for each symptom by its number, "feature" 0 where none supports it, '
-    'in this form: {"decisions": [{"symptom": 1, "supported": true, "feature": 3}]}'
+    schema: dict[str, Any]
+    line: str
+
+
+_SYMPTOMS = AnswerForm(
+    _form({"symptoms": _STRINGS}), 'Give only JSON, in this form: {"symptoms": ["...", "..."]}'
 )
+_FEATURES = AnswerForm(
+    _form({"color": _STRINGS, "shape": _STRINGS, "texture": _STRINGS}),
+    'Give only JSON, in this form: {"color": ["..."], "shape": ["..."], "texture": ["..."]}',
+)
+_DECISION = {"symptom": {"type": "integer"}, "supported": {"type": "boolean"}, "feature": {"type": "integer"}}
+_DECISIONS = AnswerForm(
+    _form({"decisions": {"type": "array", "items": _form(_DECISION)}}),
+    'Give only JSON, one decision for each symptom by its number, "feature" 0 where none supports it, '
+    'in this form: {"decisions": [{"symptom": 1, "supported": true, "feature": 3}]}',
+)
+_LISTS = ("coarse", "contrastive", "refine", "out-of-domain", "useless", "opposite")
+ANSWERS: Mapping[str, AnswerForm] = MappingProxyType(
+    {"fine": _FEATURES, "reconcile": _DECISIONS} | dict.fromkeys(_LISTS, _SYMPTOMS)
+)
+"""Question -> the form of its answer."""
 
 
 def read_symptoms(text: str) -> list[str]:
@@ -72,12 +76,17 @@ def read_symptoms(text: str) -> list[str]:
 
 
 def read_features(text: str) -> list[str]:
-    """The features seen in pictures, whatever they are about.
+    """The features seen in pictures: of what is listed, what passes for a description.
 
     Raises
     ------
     BadAnswer
-        There is none, or there are far too many.
+        There is none, there are far too many, the model refuses, or they are in another language.
+
+    Examples
+    --------
+    >>> read_features('{"color": ["dark brown", "<b>red</b>"], "shape": ["round"], "texture": []}')
+    ['dark brown', 'round']
     """
     try:
         answered = read_object(text)
@@ -88,9 +97,21 @@ def read_features(text: str) -> list[str]:
             listed += answered.get(name, [])
     except BadAnswer as bad:
         listed = _bullets(text, bad)
-    features = [safe(phrase, 200) for phrase in _phrases(listed, "features")]
+    features: list[str] = []
+    faults: dict[str, str] = {}
+    for phrase in _phrases(listed, "features"):
+        if _is_refusal(phrase):
+            raise BadAnswer("the model refuses to answer")
+        fault = Rules([]).fault(phrase, features)
+        if fault is None:
+            features.append(phrase)
+        else:
+            faults[phrase] = fault
     if not features:
-        raise BadAnswer("no feature is in it")
+        raise BadAnswer(
+            f"no feature can be used: {next(iter(faults.values()))}" if faults else "no feature is in it"
+        )
+    require_english([*features, *(phrase for phrase, fault in faults.items() if fault == NOT_ENGLISH)])
     return features
 
 
@@ -157,6 +178,7 @@ def _phrases(listed: object, what: str) -> list[str]:
 
 def _bullets(text: str, bad: BadAnswer) -> list[str]:
     """The lines of a plain answer that begin with a bullet or a number; else what was `bad` stays."""
+    text = without_thinking(text)
     if _is_refusal(text):
         raise BadAnswer("the model refuses to answer")
     lines = [line for line in text.splitlines() if re.match(r"\s*(?:[-*\u2022]|\d{1,2}[.)])\s+\S", line)]
@@ -167,6 +189,7 @@ def _bullets(text: str, bad: BadAnswer) -> list[str]:
 
 def _decision_lines(text: str, bad: BadAnswer) -> list[dict[str, Any]]:
     """Plain lines such as "1: yes, 3" or "2. not supported"; else what was `bad` stays."""
+    text = without_thinking(text)
     if _is_refusal(text):
         raise BadAnswer("the model refuses to answer")
     pattern = r"^\W*(?:symptom\s+)?(\d{1,2})\W+(yes|no|supported|not supported|unsupported)\b\D*(\d{1,2})?"

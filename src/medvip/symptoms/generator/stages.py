@@ -4,51 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from medvip.errors import LanguageModelError
+from medvip.symptoms.checking import words
 from medvip.symptoms.generation import Decision
-from medvip.symptoms.generator.acceptance import Rules, safe
+from medvip.symptoms.generator.acceptance import THERE_ALREADY, Rules, safe
+from medvip.symptoms.generator.asking import about, ask_about
+from medvip.symptoms.generator.class_questions import ClassQuestions, Wanted
 from medvip.symptoms.generator.questions import Questions
-from medvip.symptoms.generator.reading import (
-    DECISIONS_EXAMPLE,
-    DECISIONS_FORM,
-    FEATURES_EXAMPLE,
-    FEATURES_FORM,
-    SYMPTOMS_EXAMPLE,
-    SYMPTOMS_FORM,
-    Support,
-    read_decisions,
-    read_features,
-    read_symptoms,
-)
-from medvip.symptoms.language_model import LanguageModel, Message, Picture
+from medvip.symptoms.generator.reading import Support, read_decisions, read_features, read_symptoms
+from medvip.symptoms.language_model import LanguageModel, Picture
 from medvip.symptoms.plain_text import shown
 
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked of each class.
-
-    Attributes
-    ----------
-    modality
-        "dermoscopic image".
-    spoken
-        Class name -> its plain name in the questions.
-    per_class
-        Symptoms to end with.
-    rounds
-        How often more are asked for when too few are left.
-    contrastive
-        Whether the first question names the other classes.
-    """
-
-    modality: str
-    spoken: dict[str, str]
-    per_class: int
-    rounds: int
-    contrastive: bool
+Read = TypeVar("Read")
+_NOT_SEEN = "it was not seen in the pictures"
 
 
 @dataclass
@@ -59,6 +29,11 @@ class OfClass:
     decisions: list[Decision] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
 
+    @property
+    def refused(self) -> list[Decision]:
+        """What was not kept."""
+        return [decision for decision in self.decisions if not decision.kept]
+
 
 def symptoms_of(
     class_name: str,
@@ -68,124 +43,83 @@ def symptoms_of(
     questions: Questions,
     grid: Picture | None,
 ) -> OfClass:
-    """Ask for one class until enough symptoms are left, `wanted.rounds` times more at most.
+    """The symptoms of one class, as many as are wanted.
 
     Raises
     ------
     LanguageModelError
-        Too few are left in the end, or the model gives no usable answer.
+        Too few are left in the end, or the model gives no usable answer. What led to too few is
+        set aside, so that it is asked anew the next time.
     PicturesRefused
         `grid` is given and the model takes no pictures.
     """
-    talk = _Talk(class_name, wanted, model, questions)
-    found = OfClass(asked=talk.asked)
-    candidates = talk.coarse()
-    features = talk.fine(grid) if grid else []
+    found = look_for_symptoms(class_name, wanted, rules, model, questions, grid)
+    if len(found.symptoms) == wanted.per_class:
+        return found
+    last = next(name for name in ("refine", "coarse", "contrastive") if name in found.asked)
+    for name in found.asked & {last, "fine", "reconcile"}:
+        model.forget(about(class_name, name))
+    telling = [each for each in found.refused if each.reason != THERE_ALREADY] or found.refused
+    reasons = "; ".join(f"{shown(each.symptom)}: {each.reason}" for each in telling[-3:])
+    raise LanguageModelError(
+        f"class {shown(class_name)}: {len(found.symptoms)} of {wanted.per_class} symptoms are left after "
+        f"{wanted.rounds + 1} rounds; refused last: {reasons}",
+        fix="run it again (other answers so far are kept), with --ask-again or another --seed for other "
+        "answers, with more --rounds or a smaller --per-class, or use another --model",
+    )
+
+
+def look_for_symptoms(
+    class_name: str,
+    wanted: Wanted,
+    rules: Rules,
+    model: LanguageModel,
+    questions: Questions,
+    grid: Picture | None,
+) -> OfClass:
+    """Ask for one class until enough symptoms are left, `wanted.rounds` times more at most."""
+    text = ClassQuestions(class_name, wanted, questions)
+    found = OfClass()
+
+    def ask(name: str, text: str, read: Callable[[str], Read], picture: Picture | None = None) -> Read:
+        found.asked.add(name)
+        return ask_about(class_name, name, text, read, model, questions, picture)
+
+    candidates = ask(text.first, text.candidates(), read_symptoms)
+    features = ask("fine", text.fine(len(grid.ids)), read_features, grid) if grid else []
     for round_ in range(wanted.rounds + 1):
         accepted = _accept(candidates, rules, found)
         if features and accepted:
-            accepted = _keep_supported(accepted, features, talk.reconcile(accepted, features), found)
+            counts = len(accepted), len(features)
+            decisions = ask(
+                "reconcile",
+                text.reconcile(accepted, features),
+                lambda answer, counts=counts: read_decisions(answer, *counts),
+            )
+            accepted = _keep_supported(accepted, features, decisions, found)
         else:
-            found.decisions += [Decision(text, True, None, None) for text in accepted]
+            found.decisions += [Decision(each, True, None, None) for each in accepted]
         found.symptoms += accepted
         if len(found.symptoms) >= wanted.per_class:
             return _cut(found, wanted.per_class)
         if round_ < wanted.rounds:
-            candidates = talk.refine(found, features)
-    talk.forget_last()
-    refused = [decision for decision in found.decisions if not decision.kept]
-    reasons = "; ".join(f"{shown(each.symptom)}: {each.reason}" for each in refused[-3:])
-    raise LanguageModelError(
-        f"class {shown(class_name)}: {len(found.symptoms)} of {wanted.per_class} symptoms are left after "
-        f"{wanted.rounds + 1} rounds; refused last: {reasons}",
-        fix="run it again (answers so far are kept), ask for fewer with --per-class, or use another --model",
-    )
-
-
-class _Talk:
-    """The questions about one class, each with what its answer has to look like."""
-
-    def __init__(self, class_name: str, wanted: Wanted, model: LanguageModel, questions: Questions) -> None:
-        self._class_name, self._wanted, self._model, self._questions = class_name, wanted, model, questions
-        self._others = ", ".join(name for key, name in sorted(wanted.spoken.items()) if key != class_name)
-        self.asked: set[str] = set()
-
-    def coarse(self) -> list[str]:
-        """Candidates from general knowledge: twice as many as wanted, since some will fall."""
-        if self._wanted.contrastive:
-            question = self._text("contrastive", count=2 * self._wanted.per_class, others=self._others)
-        else:
-            question = self._text("coarse", count=2 * self._wanted.per_class)
-        name = "contrastive" if self._wanted.contrastive else "coarse"
-        return self._ask(name, question, SYMPTOMS_EXAMPLE, SYMPTOMS_FORM, read_symptoms)
-
-    def fine(self, grid: Picture) -> list[str]:
-        """What the model sees in the pictures."""
-        question = self._text("fine", pictures=len(grid.ids))
-        return self._ask("fine", question, FEATURES_EXAMPLE, FEATURES_FORM, read_features, grid)
-
-    def reconcile(self, symptoms: Sequence[str], features: Sequence[str]) -> list[Support]:
-        """Which symptoms the features support."""
-        question = self._text("reconcile", symptoms=_numbered(symptoms), features=_numbered(features))
-
-        def read(text: str) -> list[Support]:
-            return read_decisions(text, len(symptoms), len(features))
-
-        return self._ask("reconcile", question, DECISIONS_EXAMPLE, DECISIONS_FORM, read)
-
-    def refine(self, found: OfClass, features: Sequence[str]) -> list[str]:
-        """More candidates, told what there is and why others fell."""
-        refused = [each for each in found.decisions if not each.kept]
-        seen = "Choose among what was seen in real pictures:\n" + _numbered(features) if features else ""
-        question = self._text(
-            "refine",
-            count=2 * (self._wanted.per_class - len(found.symptoms)),
-            kept=_numbered(found.symptoms) or "(none)",
-            reasons="\n".join(f"- {each.symptom}: {each.reason}" for each in refused) or "(none)",
-            seen=seen,
-        )
-        return self._ask("refine", question, SYMPTOMS_EXAMPLE, SYMPTOMS_FORM, read_symptoms)
-
-    def _text(self, name: str, **slots: object) -> str:
-        """A question about this class."""
-        spoken = self._wanted.spoken[self._class_name]
-        return self._questions.ask(name, category=spoken, modality=self._wanted.modality, **slots)
-
-    def _ask(
-        self,
-        name: str,
-        question: str,
-        example: str,
-        form: dict[str, Any],
-        read: Callable[[str], Any],
-        grid: Picture | None = None,
-    ) -> Any:
-        self.asked.add(name)
-        return self._model.ask_until(
-            Message("user", f"{question}\n\n{example}", grid),
-            form,
-            read,
-            about=self._about(name),
-            again=lambda reason: f"{self._questions.ask('again', reason=reason)}\n{example}",
-        )
-
-    def forget_last(self) -> None:
-        """Have candidates asked for anew the next time, since these came to nothing."""
-        last = [name for name in ("refine", "coarse", "contrastive") if name in self.asked]
-        self._model.forget(self._about(last[0]))
-
-    def _about(self, name: str) -> str:
-        return f"class {shown(self._class_name)}, question {name}"
+            candidates = ask("refine", text.refine(found.symptoms, found.refused, features), read_symptoms)
+    return found
 
 
 def _accept(candidates: Sequence[str], rules: Rules, found: OfClass) -> list[str]:
-    """The candidates that may be symptoms; the others are noted with the reason."""
+    """The candidates that may be symptoms; the others are noted with the reason, each once."""
     accepted: list[str] = []
+    refused = {each.symptom for each in found.refused}
+    unseen = {words(each.symptom) for each in found.refused if each.reason == _NOT_SEEN}
     for text in candidates:
+        if safe(text) in refused or words(text) in unseen:
+            continue
         fault = rules.fault(text, [*found.symptoms, *accepted])
         if fault is None:
             accepted.append(text)
         else:
+            refused.add(safe(text))
             found.decisions.append(Decision(safe(text), False, None, fault))
     return accepted
 
@@ -200,7 +134,7 @@ def _keep_supported(
             kept.append(text)
             found.decisions.append(Decision(text, True, features[support.feature], None))
         else:
-            found.decisions.append(Decision(text, False, None, "it was not seen in the pictures"))
+            found.decisions.append(Decision(text, False, None, _NOT_SEEN))
     return kept
 
 
@@ -215,7 +149,3 @@ def _cut(found: OfClass, per_class: int) -> OfClass:
     ]
     found.symptoms = found.symptoms[:per_class]
     return found
-
-
-def _numbered(phrases: Sequence[str]) -> str:
-    return "\n".join(f"{number}. {phrase}" for number, phrase in enumerate(phrases, start=1))

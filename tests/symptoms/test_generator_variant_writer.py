@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from importlib import resources
 
@@ -11,7 +12,7 @@ import pytest
 from scripted_model import KNOWN, ScriptedModel, control_texts, listed
 from scripted_server import ScriptedServer, scripted_server, texts_in
 
-from medvip.errors import LanguageModelError
+from medvip.errors import LanguageModelError, SymptomError
 from medvip.symptoms import KINDS, SymptomSet, check_symptoms, knowledge_variants
 from medvip.symptoms.generator import variant_writer
 from medvip.symptoms.language_model import LanguageModel, Server, Transcripts
@@ -48,8 +49,9 @@ def test_four_sets_that_differ_in_the_texts_alone(model):
         assert {name: len(texts) for name, texts in variant.classes.items()} == {"melanoma": 3, "nevus": 3}
         assert (variant.modality, variant.names) == (REAL.modality, REAL.names)
         assert again[kind].digest == variant.digest
-        question = (resources.files("medvip.symptoms.generator") / "questions" / f"{kind}.md").read_bytes()
-        assert variant.provenance.questions == f"{kind}, sha256 {hashlib.sha256(question).hexdigest()}"
+        question = (resources.files("medvip.symptoms.generator") / "questions" / f"{kind}.md").read_text()
+        whole = question.strip() + '\n\nGive only JSON, in this form: {"symptoms": ["...", "..."]}'
+        assert variant.provenance.questions == f"{kind}, sha256 {hashlib.sha256(whole.encode()).hexdigest()}"
         assert variant.provenance.model == "scripted"
         assert f"127.0.0.1:{server.port}" in variant.provenance.method
         assert REAL.digest in (variant.provenance.note or "")
@@ -119,3 +121,11 @@ def test_a_model_that_stays_so_ends_in_one_line(model):
         knowledge_variants(REAL, write=variant_writer(model(server)))
         assert len(server.requests) == before + 1  # what was answered well is not asked again
     assert json.loads(next(iter(model(server).transcripts_folder.glob("*.json"))).read_text())
+
+
+def test_without_the_word_list_nothing_is_asked(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wordfreq", None)
+    with scripted_server(ScriptedModel()) as server:
+        with pytest.raises(SymptomError, match="wordfreq"):
+            variant_writer(model(server))(REAL, "opposite")
+        assert server.requests == []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from medvip.symptoms.checking import words
 from medvip.symptoms.generator.acceptance import Rules
+from medvip.symptoms.generator.asking import ask_about
+from medvip.symptoms.generator.outcome import latest_date
 from medvip.symptoms.generator.questions import Questions
-from medvip.symptoms.generator.reading import SYMPTOMS_EXAMPLE, SYMPTOMS_FORM, read_symptoms
-from medvip.symptoms.language_model import BadAnswer, LanguageModel, Message
-from medvip.symptoms.plain_text import shown
+from medvip.symptoms.generator.reading import read_symptoms
+from medvip.symptoms.language_model import BadAnswer, LanguageModel
+from medvip.symptoms.plain_words import zipf
 from medvip.symptoms.provenance import Provenance
 from medvip.symptoms.symptom_set import SymptomSet
 
@@ -31,12 +32,16 @@ def variant_writer(
     asked = questions or Questions.load()
 
     def write(real: SymptomSet, kind: str) -> SymptomSet:
+        zipf("edge")  # that words cannot be looked up is found out before anything is paid for
         taken = {words(text) for texts in real.classes.values() for text in texts}
-        written = {name: _of_class(name, real, kind, taken, model, asked) for name in sorted(real.classes)}
+        with model.counting() as used:
+            written = {
+                name: _of_class(name, real, kind, taken, model, asked) for name in sorted(real.classes)
+            }
         provenance = Provenance(
             author=f"the language model {model.server.model}",
             method=f"written by a language model on {model.server.host} as a control",
-            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            date=latest_date(used),
             model=model.server.model,
             questions=f"{kind}, sha256 {asked.digests((kind,))[kind]}",
         )
@@ -61,7 +66,8 @@ def _of_class(
         slots["others"] = ", ".join(real.plain_name(other) for other in sorted(real.classes) if other != name)
     listed = "\n".join(f"{number}. {text}" for number, text in enumerate(texts, start=1))
     question = questions.ask(kind, symptoms=listed, **slots)
-    rules = Rules([name, real.plain_name(name)])
+    others = [each for other in real.classes if other != name for each in (other, real.plain_name(other))]
+    rules = Rules([name, real.plain_name(name)], other_names=others)
 
     def read(answer: str) -> list[str]:
         phrases = read_symptoms(answer)
@@ -75,10 +81,4 @@ def _of_class(
                 raise BadAnswer(f"phrase {position + 1}: {fault}")
         return phrases
 
-    return model.ask_until(
-        Message("user", f"{question}\n\n{SYMPTOMS_EXAMPLE}"),
-        SYMPTOMS_FORM,
-        read,
-        about=f"class {shown(name)}, question {kind}",
-        again=lambda reason: f"{questions.ask('again', reason=reason)}\n{SYMPTOMS_EXAMPLE}",
-    )
+    return ask_about(name, kind, question, read, model, questions)
