@@ -80,3 +80,7 @@ class RunError(MedvipError):
 
 class UsageError(MedvipError):
     """An argument has a value that makes no sense (exit code 2 on the command line)."""
+
+
+class UnsuitableBackbone(UsageError):  # noqa: N818 - it says what is wrong
+    """A method cannot work on that backbone, which lacks the encoders or layers it needs."""

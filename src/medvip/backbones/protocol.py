@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Tokens(NamedTuple):
@@ -96,6 +96,20 @@ class Backbone(Protocol):
         self, embeddings: Float[Tensor, "text token token_dim"], end: Int[Tensor, " text"]
     ) -> Float[Tensor, "text dim"]:
         """Vectors of texts given as token embeddings; gradients flow through to `embeddings`."""
+        ...
+
+
+@runtime_checkable
+class TrainableBackbone(Protocol):
+    """A backbone whose image encoder can be had as a module of its own, to be trained."""
+
+    def image_tower(self, *, pretrained: bool = True) -> nn.Module:
+        """Pixels [batch, 3, size, size] to vectors [batch, dim], all parameters to be trained.
+
+        A copy: whatever is done to it, the backbone stays as it is. Pretrained, in evaluation
+        mode, it gives the vectors of `Backbone.encode_images`. Otherwise its weights are random,
+        drawn from torch's global generator.
+        """
         ...
 
 

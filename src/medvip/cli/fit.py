@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +23,9 @@ def fit(
     backbone: o.BackboneName = "embedded",
     method: Annotated[
         str,
-        typer.Option(help="vip, zero-shot-names, zero-shot-symptoms or zero-shot-symptoms-max."),
+        typer.Option(
+            help="vip, or what it is compared with: linear-probe, gda, coop ... (any wrong name lists all)."
+        ),
     ] = "vip",
     recipe: Annotated[
         str | None, typer.Option(help="paper or fast; paper when not given.", show_default=False)
@@ -46,11 +48,21 @@ def fit(
         list[str] | None,
         typer.Option("--set", help="Any other value of the recipe, as NAME=VALUE; may be repeated."),
     ] = None,
-    context: Annotated[int, typer.Option(help="Number of learned context vectors (M).", min=0)] = 4,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Any other option of the method, as NAME=VALUE; may be repeated."),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(help="Number of learned context vectors (M); vip's is 4.", min=0, show_default=False),
+    ] = None,
     shots: Annotated[
         int | None, typer.Option(help="Training pictures a class; all when not given.", show_default=False)
     ] = None,
-    seed: o.Seed = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of training and few-shot sampling.", min=0, max=2**32 - 1, show_default="1"),
+    ] = None,
     views_seed: o.ViewsSeed = 1,
     views: o.Views = 0,
     crop: o.Crop = True,
@@ -69,7 +81,7 @@ def fit(
     """
     import medvip
     from medvip.errors import UsageError
-    from medvip.methods import METHODS
+    from medvip.methods import find_method, options_of
     from medvip.runs.folder import require_free
     from medvip.training import get_recipe
 
@@ -81,10 +93,23 @@ def fit(
         "select_by": select_by,
     }
     changes = {name: value for name, value in changes.items() if value is not None} | o.changes_of(set_)
-    if method in METHODS and not METHODS[method].learns and (changes or recipe):
-        given = ", ".join(sorted([*changes, *(["recipe"] if recipe else [])]))
-        raise UsageError(f"{method} is not trained, so {given} would do nothing", fix="leave it out")
-    learned = {"recipe": get_recipe(recipe or "paper", **changes), "seed": seed, "context": context}
+    takes = options_of(method)
+    options: dict[str, Any] = o.parse_options(method, option)
+    useless = []
+    if "recipe" in takes:
+        options["recipe"] = get_recipe(recipe or "paper", find_method(method).recipes, **changes)
+    else:
+        useless += [*changes, *(["recipe"] if recipe else [])]
+    for name, value in {"seed": seed, "context": context}.items():
+        if value is not None and name in takes:
+            options[name] = value
+        elif value is not None and not (name == "seed" and shots is not None):
+            useless.append(name)
+    if useless:
+        why = "has no such option" if find_method(method).learns else "is not trained"
+        raise UsageError(
+            f"{method} {why}, so {', '.join(sorted(useless))} would do nothing", fix="leave it out"
+        )
     symptom_set = medvip.SymptomSet.load(symptoms) if symptoms else None
     dataset = medvip.load_dataset(
         data,
@@ -94,7 +119,7 @@ def fit(
         skip_unreadable=skip_unreadable,
     )
     if shots is not None:
-        dataset = medvip.few_shot(dataset, shots, seed=seed)
+        dataset = medvip.few_shot(dataset, shots, seed=1 if seed is None else seed)
     for note in dataset.notes:
         complain(f"note: {note}")
     if symptom_set is not None:
@@ -108,7 +133,7 @@ def fit(
         out=out,
         force=force,
         quiet=quiet,
-        **(learned if method not in METHODS or METHODS[method].learns else {}),
+        **options,
     )
     for split, figures in run.metrics.items():
         say(f"{split}: {one_line(figures)}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
@@ -193,6 +194,79 @@ def estimate(figure: dict[str, float | None]) -> str:
 
     nan = float("nan")
     return str(Estimate(*(nan if (n := figure[key]) is None else n for key in ("value", "low", "high"))))
+
+
+def parse_options(method: str, settings: list[str] | None) -> dict[str, Any]:
+    """``["ratio=0.5"]`` to ``{"ratio": 0.5}``: of the kind that the method's own parameter has.
+
+    Raises
+    ------
+    UsageError
+        Not of the form NAME=VALUE, no such option of the method, one that has a flag of its own,
+        or a value of another kind.
+    """
+    from medvip.errors import UsageError
+    from medvip.methods import describe_options
+
+    flags = {"recipe": "--recipe", "seed": "--seed", "context": "--context"}
+    known = {name: option for name, option in describe_options(method).items() if name not in flags}
+    given: dict[str, Any] = {}
+    for setting in settings or []:
+        name, sign, value = setting.partition("=")
+        if not (name and sign):
+            raise UsageError(
+                f"--option {setting} is not of the form NAME=VALUE", fix="write --option text=symptoms"
+            )
+        if name in flags:
+            raise UsageError(f"{name} is no --option", fix=f"write {flags[name]} {value}")
+        if name not in known:
+            raise UsageError(
+                f"{method} has no option {name}",
+                fix=f"its options are: {', '.join(known)}" if known else "leave it out: it has none",
+            )
+        given[name] = parse_value(name, value, known[name].annotation)
+    return given
+
+
+def parse_value(name: str, text: str, kind: Any) -> Any:
+    """Text as what a type hint asks for; of a union, the first kind that fits.
+
+    Raises
+    ------
+    UsageError
+        It fits none.
+
+    Examples
+    --------
+    >>> parse_value("ratio", "0.5", float), parse_value("words", "none", str | None)
+    (0.5, None)
+    """
+    from medvip.errors import UsageError
+
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if NoneType in kinds and text.lower() == "none":
+        return None
+    needed: list[str] = []
+    for one in kinds:
+        if get_origin(one) is Literal:
+            if text in get_args(one):
+                return text
+            needed += map(str, get_args(one))
+        elif one is bool:
+            if text.lower() in _TRUTHS:
+                return _TRUTHS[text.lower()]
+            needed += ["yes", "no"]
+        elif one in (int, float, str):
+            try:
+                return one(text)
+            except ValueError:
+                needed.append("a whole number" if one is int else "a number")
+    raise UsageError(
+        f"{name} is {text}", fix=f"use {' or '.join(needed)}" if needed else "set it from Python"
+    )
+
+
+_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def changes_of(settings: list[str] | None) -> dict[str, Any]:

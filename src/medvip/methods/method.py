@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -9,13 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medvip.backbones import Backbone
-from medvip.features import FeatureTable
 from medvip.symptoms import SymptomSet
+
+Predict = Callable[[Float[Tensor, "image *input"]], Float[np.ndarray, "image class"]]
+"""From images (vectors or pixels) to the probability of each class."""
 
 
 @runtime_checkable
 class Method(Protocol):
-    """A classifier on frozen encoders.
+    """A classifier on a backbone.
 
     Attributes
     ----------
@@ -26,13 +29,14 @@ class Method(Protocol):
     uses_symptoms
         Whether it needs a `SymptomSet`.
     learns
-        Whether it is trained, and so takes ``recipe``, ``seed`` and ``context``.
+        Whether it looks at the training images. What options it takes, `options_of` says.
     backbone, symptoms
         What it was created with.
     classes
         Class names in the order of the columns of `predict_proba`; empty before `fit`.
     history
-        One entry for each epoch; empty for what is not trained.
+        One entry for each epoch, and for each value that was the best when it was tried; empty for
+        what neither is trained nor chooses.
     """
 
     name: ClassVar[str]
@@ -42,17 +46,18 @@ class Method(Protocol):
     backbone: Backbone
     symptoms: SymptomSet | None
     classes: tuple[str, ...]
-    history: list[dict[str, float]]
+    history: list[dict[str, Any]]
 
-    def fit(self, train: FeatureTable, validation: FeatureTable, *, quiet: bool = True) -> Method:
+    def fit(self, train: Any, validation: Any, *, quiet: bool = True) -> Method:
         """Learn from `train`; what has to be chosen is chosen on `validation`.
 
+        Both are a `FeatureTable`, or a `PictureTable` where `needs` says "pixels".
         `quiet`: without live progress.
         """
         ...
 
-    def predict_proba(self, images: Float[Tensor, "image dim"]) -> Float[np.ndarray, "image class"]:
-        """Probability of each class for each image; rows sum to 1.
+    def predict_proba(self, images: Float[Tensor, "image *input"]) -> Float[np.ndarray, "image class"]:
+        """Probability of each class for each image (its vector or its pixels); rows sum to 1.
 
         Raises
         ------

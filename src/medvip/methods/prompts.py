@@ -9,7 +9,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from medvip.backbones import Backbone
+from medvip.errors import UsageError
 from medvip.symptoms import SymptomSet, check_symptoms, require_usable
+
+
+def require_symptoms(method: str, symptoms: SymptomSet | None) -> SymptomSet:
+    """Raise `UsageError` where a method that needs symptoms has none."""
+    if symptoms is None:
+        raise UsageError(
+            f"the method {method!r} needs symptoms",
+            fix="pass --symptoms with a file or a ready-made set's name",
+        )
+    return symptoms
 
 
 def require_fitting(symptoms: SymptomSet, backbone: Backbone, context: int) -> None:

@@ -15,6 +15,7 @@ The logit of a class is exp(logit_scale) * cosine(image, s); training is cross-e
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
@@ -26,10 +27,12 @@ from torch import Tensor, nn
 from medvip.backbones import Backbone
 from medvip.errors import NotFittedError, UsageError
 from medvip.features import FeatureTable
-from medvip.methods.prompts import insert_context, padded_by_class, require_fitting
+from medvip.methods.encoded_once import EncodedOnce
+from medvip.methods.method import Predict
+from medvip.methods.prompts import insert_context, padded_by_class, require_fitting, require_symptoms
 from medvip.methods.zero_shot import cosine, probabilities
 from medvip.symptoms import SymptomSet
-from medvip.training import Recipe, get_recipe, train_model
+from medvip.training import RECIPES, Recipe, get_recipe, train_model
 
 INITIAL_STD = 0.02
 """Of context and class vectors (reference code)."""
@@ -66,8 +69,8 @@ class MergePrompt(nn.Module):
         return self.query + torch.einsum("cs,csd->cd", self.attention(symptoms, present), symptoms)
 
 
-class PromptedClassifier(nn.Module):
-    """Context prompt, frozen text encoder, merge prompt: image vectors to logits."""
+class PromptedSymptoms(nn.Module):
+    """Context prompt and frozen text encoder: all symptoms of all classes with the learned context."""
 
     tokens: Float[Tensor, "text token token_dim"]
     end: Int[Tensor, " text"]
@@ -77,28 +80,46 @@ class PromptedClassifier(nn.Module):
         backbone: Backbone,
         symptoms: tuple[tuple[str, ...], ...],
         context: int,
-        seed: int,
-        text_every: int = 1,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
         self._backbone = backbone
         self._counts = [len(texts) for texts in symptoms]
-        self._text_every, self._calls = text_every, 0
-        self._reused: Float[Tensor, "class symptom dim"] | None = None
+        self._encoded = EncodedOnce()
         ids, end = backbone.tokenize([text for texts in symptoms for text in texts])
         with torch.no_grad():
             self.register_buffer("tokens", backbone.embed_tokens(ids))
         self.register_buffer("end", end + context)
         self.context_prompt = nn.Parameter(torch.empty(context, backbone.token_dim))
         nn.init.normal_(self.context_prompt, std=INITIAL_STD, generator=generator)
-        self.merge_prompt = MergePrompt(len(symptoms), backbone.embed_dim, generator)
-        self.to(backbone.device)
 
     def encode_symptoms(self) -> tuple[Float[Tensor, "class symptom dim"], Bool[Tensor, "class symptom"]]:
-        """All symptoms of all classes with the learned context, in one batch."""
+        """All symptoms in one batch, once for each value of the context: without any, once in all."""
+        return padded_by_class(self._encoded(self.context_prompt, self._encode), self._counts)
+
+    def _encode(self) -> Float[Tensor, "text dim"]:
         prompts = insert_context(self.tokens, self.context_prompt, self._backbone.start_tokens)
-        return padded_by_class(self._backbone.encode_tokens(prompts, self.end), self._counts)
+        vectors = self._backbone.encode_tokens(prompts, self.end)
+        return vectors if len(self.context_prompt) else vectors.detach()
+
+
+class PromptedClassifier(PromptedSymptoms):
+    """Context prompt, frozen text encoder, merge prompt: image vectors to logits."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        symptoms: tuple[tuple[str, ...], ...],
+        context: int,
+        seed: int,
+        text_every: int = 1,
+    ) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        super().__init__(backbone, symptoms, context, generator)
+        self._text_every, self._calls = text_every, 0
+        self._reused: Float[Tensor, "class symptom dim"] | None = None
+        self.merge_prompt = MergePrompt(len(symptoms), backbone.embed_dim, generator)
+        self.to(backbone.device)
 
     def forward(self, images: Float[Tensor, "image dim"]) -> Float[Tensor, "image class"]:
         """Logits; the text side is encoded once, however many images there are.
@@ -158,6 +179,7 @@ class ViP:
     needs: ClassVar[Literal["features", "pixels"]] = "features"
     uses_symptoms: ClassVar[bool] = True
     learns: ClassVar[bool] = True
+    recipes: ClassVar[Mapping[str, Recipe]] = RECIPES
 
     def __init__(
         self,
@@ -172,7 +194,7 @@ class ViP:
             raise UsageError(f"context is {context}", fix="use 0 or more context vectors")
         self.backbone, self.symptoms = backbone, symptoms
         self.context, self.seed = context, seed
-        self.recipe = get_recipe(recipe)
+        self.recipe = get_recipe(recipe, self.recipes)
         self.classes: tuple[str, ...] = ()
         self.history: list[dict[str, float]] = []
         self._state: dict[str, Tensor] = {}
@@ -189,13 +211,7 @@ class ViP:
         """
         require_fitting(self.symptoms, self.backbone, self.context)
         self.classes, self.history, self._state = (), [], {}
-        model = PromptedClassifier(
-            self.backbone,
-            self.symptoms.for_classes(train.classes),
-            self.context,
-            self.seed,
-            self.recipe.text_every,
-        )
+        model = self._model(train.classes)
         try:
             train_model(model, train, validation, self.recipe, self.seed, self.history, quiet=quiet)
         finally:
@@ -207,6 +223,41 @@ class ViP:
         """Softmax over the classes of exp(logit_scale) * cosine(image, s)."""
         similarity = cosine(images, self._fitted("class_vectors"))
         return probabilities(similarity, self.backbone.logit_scale)
+
+    @torch.no_grad()
+    def on_new_classes(self, classes: tuple[str, ...], symptoms: SymptomSet | None) -> Predict:
+        """How to tell apart classes that `fit` never saw, by their symptoms in the learned context.
+
+        The merge prompt needs a vector g of each class, and none was learned for these. The paper
+        says nothing of new classes; our reading: g is the mean of the class's encoded symptoms, so
+        that s = g + softmax((g W_q)(T W_k)^T / sqrt(dim)) T weighs them by the learned W_q and W_k.
+
+        Parameters
+        ----------
+        classes
+            By name, in the order of the columns.
+        symptoms
+            Of these classes.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` or `load_state`.
+        UsageError, SymptomError
+            The symptoms are missing, or too long for the text encoder.
+        """
+        learned = self.state()
+        other = type(self)(self.backbone, require_symptoms(self.name, symptoms), **self.options())
+        require_fitting(other.symptoms, self.backbone, self.context)
+        model = other._model(classes)
+        model.context_prompt.copy_(learned["context_prompt"])
+        vectors, present = model.encode_symptoms()
+        merge = model.merge_prompt
+        merge.query.copy_(vectors.sum(1) / present.sum(1, keepdim=True))  # absent symptoms are zeros
+        merge.query_projection.weight.copy_(learned["merge_query_projection"])
+        merge.key_projection.weight.copy_(learned["merge_key_projection"])
+        other._keep(classes, model)
+        return other.predict_proba
 
     def options(self) -> dict[str, Any]:
         """``context``, ``recipe`` and ``seed``."""
@@ -229,6 +280,10 @@ class ViP:
         self.classes = classes
         self._state = {name: tensor.to(self.backbone.device) for name, tensor in state.items()}
         return self
+
+    def _model(self, classes: tuple[str, ...]) -> PromptedClassifier:
+        symptoms = self.symptoms.for_classes(classes)
+        return PromptedClassifier(self.backbone, symptoms, self.context, self.seed, self.recipe.text_every)
 
     @torch.no_grad()
     def _keep(self, classes: tuple[str, ...], model: PromptedClassifier) -> None:

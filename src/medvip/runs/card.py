@@ -6,6 +6,10 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
     from medvip.runs.run import Run
 
 
@@ -24,6 +28,7 @@ def model_card(run: Run) -> str:
         "",
         f"- backbone: {_text(backbone['name'])} (fingerprint {backbone['fingerprint'][:12]})",
         f"- options: {_text(str(config['options']))}",
+        f"- kept in prompts.safetensors: {_size(run.method.state())}",
         "",
         "| class | train | val | test |",
         "|---|---|---|---|",
@@ -54,6 +59,12 @@ def model_card(run: Run) -> str:
     return "\n".join(
         [*lines, "", "## Use", "", "    medvip predict THIS_FOLDER pictures/ --out predictions.csv", ""]
     )
+
+
+def _size(state: Mapping[str, Tensor]) -> str:
+    numbers = sum(tensor.numel() for tensor in state.values())
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    return f"{numbers:,} numbers, {size / 1e6:,.1f} MB"
 
 
 def _figures(figures: dict) -> list[str]:

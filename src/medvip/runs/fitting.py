@@ -11,7 +11,7 @@ from typing import Any
 import medvip
 from medvip.backbones import Backbone
 from medvip.errors import TrainingError
-from medvip.features import Augmentation, Features, compute_features
+from medvip.features import Augmentation, Features, Pictures, compute_features, open_pictures
 from medvip.methods import Method, create_method
 from medvip.methods.prompts import require_fitting
 from medvip.runs.folder import require_free
@@ -53,7 +53,7 @@ def fit(
     cache, workers, quiet
         As in `compute_features`.
     options
-        Of the method: ``recipe``, ``seed``, ``context`` ...
+        Of the method (`medvip.methods.options_of`): ``recipe``, ``seed``, ``context`` ...
 
     Raises
     ------
@@ -74,20 +74,23 @@ def fit(
     if out is not None:
         require_free(Path(out), force=force)
     learner = create_method(method, backbone, symptoms, **options)
-    if symptoms is not None and learner.uses_symptoms:
+    if symptoms is not None and (learner.uses_symptoms or learner.options().get("text") == "symptoms"):
         # Refused now, not after hours of encoding.
         symptoms.for_classes(dataset.classes)
         require_fitting(symptoms, backbone, learner.options().get("context", 0))
     augmentation = augmentation or Augmentation()
-    features = compute_features(
-        dataset, backbone, augmentation=augmentation, cache=cache, workers=workers, quiet=quiet
-    )
+    if learner.needs == "pixels":
+        features = open_pictures(dataset, backbone, augmentation=augmentation, workers=workers)
+    else:
+        features = compute_features(
+            dataset, backbone, augmentation=augmentation, cache=cache, workers=workers, quiet=quiet
+        )
     return fit_features(learner, features, dataset, augmentation, out=out, force=force, quiet=quiet)
 
 
 def fit_features(
     method: Method,
-    features: Features,
+    features: Features | Pictures,
     dataset: ImageDataset,
     augmentation: Augmentation,
     *,
@@ -95,7 +98,7 @@ def fit_features(
     force: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """The same from vectors that are there already; several methods and seeds share them."""
+    """The same from vectors (or opened pictures) that are there already; methods and seeds share them."""
     stopped: TrainingError | None = None
     try:
         method.fit(features.train, features.val, quiet=quiet)
@@ -122,7 +125,7 @@ def _config(
     method: Method,
     dataset: ImageDataset,
     augmentation: Augmentation,
-    features: Features,
+    features: Features | Pictures,
     stopped: TrainingError | None,
 ) -> dict[str, Any]:
     """What `config.json` holds: everything that decided the result."""

@@ -186,7 +186,13 @@ def _load_recorded(name: str, device: str) -> Backbone:
 
 def _require_prediction(method: Method) -> None:
     """Raise where the tensors do not fit each other, the backbone or the classes."""
-    probabilities = method.predict_proba(torch.ones(1, method.backbone.embed_dim))
+    side = method.backbone.image_size
+    image = (
+        torch.ones(1, method.backbone.embed_dim)
+        if method.needs == "features"
+        else torch.ones(1, 3, side, side)
+    )
+    probabilities = method.predict_proba(image)
     if probabilities.shape != (1, len(method.classes)) or not bool((probabilities >= 0).all()):
         raise ValueError(f"the tensors of {PROMPTS} do not give a probability for each class")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from medvip.backbones import Backbone
 from medvip.errors import DataError
 from medvip.evaluation import Metrics, evaluate
 from medvip.explanation import Explanation, contributions
-from medvip.features import FeatureTable, compute_features, encode_paths
+from medvip.features import Table, compute_features, encode_paths, open_pictures, read_pixels
 from medvip.methods import Method
 from medvip.symptoms import SymptomSet
 from medvip.types import ImageDataset, Split
@@ -63,8 +63,14 @@ class Run:
         return self.method.classes
 
     def predict_proba(self, paths: Sequence[str | Path], **reading: Any) -> Float[np.ndarray, "image class"]:
-        """Probability of each class for each picture; `reading` goes to `encode_paths`."""
-        return self.method.predict_proba(self._encode(paths, **reading))
+        """Probability of each class for each picture; `reading` goes to `encode_paths`.
+
+        Where the method needs pixels no vector is read or kept, so its ``cache`` has no meaning.
+        """
+        if self.method.needs == "features":
+            return self.method.predict_proba(self._encode(paths, **reading))
+        reading.pop("cache", None)
+        return self._probabilities(read_pixels([str(path) for path in paths], self.backbone, **reading))
 
     def predict(self, paths: Sequence[str | Path], **reading: Any) -> list[Prediction]:
         """The most probable class of each picture.
@@ -98,17 +104,17 @@ class Run:
                 f"{dataset.name} has no {split} images",
                 fix="choose another split (--split train, val or test)",
             )
-        # Encoded as one block, whatever split it is: only training pictures get views.
-        table = compute_features(
-            part.with_samples(replace(sample, split="test") for sample in part), self.backbone, **reading
-        ).test
-        return self.evaluate_table(table)
+        # Read as one block, whatever split it is: only training pictures get views.
+        block = part.with_samples(replace(sample, split="test") for sample in part)
+        if self.method.needs == "features":
+            return self.evaluate_table(compute_features(block, self.backbone, **reading).test)
+        return self.evaluate_table(open_pictures(block, self.backbone, workers=reading.get("workers")).test)
 
-    def evaluate_table(self, table: FeatureTable) -> Metrics:
-        """All figures with intervals from vectors; the table's classes may be in another order."""
+    def evaluate_table(self, table: Table) -> Metrics:
+        """All figures with intervals; the table's classes may be in another order."""
         position = np.array([self.classes.index(name) for name in table.classes])
         return evaluate(
-            self.method.predict_proba(table.plain),
+            self._probabilities(table.parts()),
             position[table.labels.numpy()],
             self.classes,
             groups=table.groups,
@@ -156,6 +162,11 @@ class Run:
                 f"but the run was trained on {', '.join(self.classes)}",
                 fix="evaluate on a data set whose folders have the run's class names",
             )
+
+    def _probabilities(self, parts: Iterable[Tensor]) -> Float[np.ndarray, "image class"]:
+        """Of images that come in parts."""
+        tables = [self.method.predict_proba(part) for part in parts]
+        return np.concatenate([np.empty((0, len(self.classes))), *tables])
 
     def _encode(self, paths: Sequence[str | Path], **reading: Any) -> Float[Tensor, "image dim"]:
         return encode_paths([str(path) for path in paths], self.backbone, **reading)

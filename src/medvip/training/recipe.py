@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -34,7 +35,8 @@ class Recipe:
         ``"last"`` keeps the last epoch.
     text_every
         Every how many steps the text is encoded anew and what is learned inside the text
-        encoder (the context prompt) takes a step. 1: always, as the paper does.
+        encoder (the context prompt) takes a step. 1: always, as the paper does. Methods that
+        learn nothing outside the text encoder encode at every step, whatever this says.
     """
 
     optimizer: Optimizer = "sgd"
@@ -91,12 +93,15 @@ RECIPES: dict[str, Recipe] = {
     "paper": Recipe(),
     "fast": Recipe(learning_rate=0.01, epochs=20, min_steps=400, warmup_epochs=0, text_every=16),
 }
-"""``paper``: the reference code's settings for ViT-B/16. ``fast``: ours (docs/recipes.md)."""
+"""ViP's. ``paper``: the reference code's settings for ViT-B/16. ``fast``: ours (docs/recipes.md)."""
 
 
-def get_recipe(recipe: str | Recipe | dict[str, Any], **changes: Any) -> Recipe:
+def get_recipe(
+    recipe: str | Recipe | dict[str, Any], among: Mapping[str, Recipe] = RECIPES, **changes: Any
+) -> Recipe:
     """A recipe by name, or as it is or from its fields; `changes` replace single values.
 
+    Names are looked for in `among`: each method has recipes of its own, under the same names.
     Epochs that are asked for are the epochs that run: they set ``min_steps`` to 0.
 
     Raises
@@ -105,9 +110,9 @@ def get_recipe(recipe: str | Recipe | dict[str, Any], **changes: Any) -> Recipe:
         No such recipe, no such field, or a value out of range.
     """
     if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            raise UsageError(f"there is no recipe {recipe!r}", fix=f"use one of: {', '.join(RECIPES)}")
-        recipe = RECIPES[recipe]
+        if recipe not in among:
+            raise UsageError(f"there is no recipe {recipe!r}", fix=f"use one of: {', '.join(among)}")
+        recipe = among[recipe]
     known = {field.name for field in fields(Recipe)}
     given = {**(recipe if isinstance(recipe, dict) else {}), **changes}
     if unknown := given.keys() - known:
