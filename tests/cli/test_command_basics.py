@@ -20,6 +20,7 @@ COMMANDS = [
     ("predict",),
     ("explain",),
     ("features",),
+    ("benchmark",),
     ("doctor",),
     ("symptoms",),
     ("symptoms", "list"),

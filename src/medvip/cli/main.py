@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import typer
 
 import medvip
-from medvip.cli import demo, doctor, evaluate, explain, features, fit, predict, symptoms
+from medvip.cli import benchmark, demo, doctor, evaluate, explain, features, fit, predict, symptoms
 from medvip.cli.console import complain, say
 from medvip.errors import MedvipError, UsageError
 
@@ -33,6 +33,7 @@ app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("features")(features.features)
 app.add_typer(symptoms.app, name="symptoms")
+app.command("benchmark")(benchmark.benchmark)
 app.command("doctor")(doctor.doctor)
 
 
