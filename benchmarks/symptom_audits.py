@@ -31,11 +31,13 @@ from medvip.backbones.protocol import encode_texts
 from medvip.evaluation import evaluate
 from medvip.evaluation.symptom_audit import centred_cosines
 from medvip.evaluation.symptom_suggestions import NEAR_DUPLICATE
+from medvip.training import get_recipe
 
 SETS = {
     "kermany_cxr_pneumonia": "paediatric-pneumonia",
     "isic_uda1_melanoma_nevus": "melanoma-nevus",
 }
+FAST = get_recipe("fast", select_by="accuracy", min_validation=0)
 METHODS = ("zero-shot-symptoms", "vip")
 SEEDS = (1, 2, 3)
 PARAPHRASES = Path(__file__).parent / "symptom_paraphrases.json"
@@ -66,7 +68,7 @@ def follow(data: Path, name: str, audited: dict[str, Any], backbone: Backbone) -
     for symptoms, number in ((whole, "all"), (pruned, "without those to drop")):
         for method in METHODS:
             for seed in SEEDS if method == "vip" else [None]:
-                options = {} if seed is None else {"seed": seed, "recipe": "fast"}
+                options = {} if seed is None else {"seed": seed, "recipe": FAST}
                 fitted = medvip.create_method(method, backbone, symptoms, **options)
                 fitted.fit(features.train, features.val)
                 val = features.val

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -80,8 +81,8 @@ def test_paired_bootstrap_equals_drawing_patients_one_by_one() -> None:
         found = paired_difference(*plain, figures[0][name], figures[1][name])
         assert found.value == pytest.approx(plain[0] - plain[1])
         assert (found.low, found.high) == pytest.approx(tuple(np.percentile(apart, [2.5, 97.5])))
-        below, above = sum(d <= 1e-12 for d in apart), sum(d >= -1e-12 for d in apart)
-        assert found.p == pytest.approx(min(1, 2 * (min(below, above) + 1) / (resamples + 1)))
+        z = (plain[0] - plain[1]) / statistics.stdev(apart)
+        assert found.p == pytest.approx(2 * scipy.stats.norm.sf(abs(z)))
 
 
 def test_pairing_makes_the_interval_narrower_than_two_separate_ones() -> None:
@@ -107,6 +108,25 @@ def test_a_method_does_not_differ_from_itself() -> None:
     assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
     right = p.argmax(1) == labels
     assert mcnemar_exact(right, right).p == 1
+
+
+def test_a_clear_difference_stays_significant_among_many_tests() -> None:
+    """A mean of normal values: p is that of the z-test, far below what counts of resamples can say."""
+    random = np.random.default_rng(0)
+    images = random.normal(0.5, 1, 400)
+    resampled = group_weights(np.arange(400), 4000, random) @ images / 400
+    p = paired_difference(images.mean(), 0.0, resampled, np.zeros(4000)).p
+    z = images.mean() / (images.std() / 20)
+    assert math.log(p) == pytest.approx(math.log(2 * scipy.stats.norm.sf(z)), rel=0.1)
+    assert p < 1e-12
+    assert holm([p] * 100)[0] < 0.001
+
+
+def test_resamples_that_all_differ_alike() -> None:
+    resampled = np.linspace(0.5, 0.7, 50)
+    assert paired_difference(0.7, 0.6, resampled + 0.1, resampled).p == 0
+    assert paired_difference(0.6, 0.6, resampled + 1e-16, resampled).p == 1
+    assert math.isnan(paired_difference(0.7, 0.6, np.array([0.7]), np.array([0.6])).p)
 
 
 def test_p_values_of_equal_methods_are_rarely_small() -> None:
@@ -170,7 +190,9 @@ def test_twice_the_median_is_rarely_small_whatever_the_dependence() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 6), st.integers(2, 6), st.integers(0, 1000))
-def test_ranks_and_friedman_equal_scipy_and_the_formula(sets: int, methods: int, seed: int) -> None:
+def test_ranks_equal_scipy_and_friedman_is_the_analysis_of_their_variance(
+    sets: int, methods: int, seed: int
+) -> None:
     values = np.random.default_rng(seed).integers(0, 6, (sets, methods)) / 5
     found = ranks(values)
     by_scipy = np.stack([scipy.stats.rankdata([-v for v in line]) for line in values])
@@ -179,11 +201,24 @@ def test_ranks_and_friedman_equal_scipy_and_the_formula(sets: int, methods: int,
     if methods < 3 or (values == values[:, :1]).all():
         assert math.isnan(friedman_p(values))
         return
-    ties = sum(n**3 - n for line in values for n in np.unique(line, return_counts=True)[1])
+    # F of a two-way analysis of variance of the ranks (Conover 1999, section 5.8).
     total = found.sum(axis=0)
-    statistic = 12 / (sets * methods * (methods + 1)) * (total**2).sum() - 3 * sets * (methods + 1)
-    statistic /= 1 - ties / (sets * methods * (methods**2 - 1))
-    assert friedman_p(values) == pytest.approx(scipy.stats.chi2.sf(statistic, methods - 1))
+    between = (total**2).sum() / sets - sets * methods * (methods + 1) ** 2 / 4
+    within = (found**2).sum() - (total**2).sum() / sets
+    least = math.factorial(methods) ** -(sets - 1)
+    if within < 1e-9:
+        assert friedman_p(values) == pytest.approx(least)
+        return
+    statistic = (sets - 1) * between / within
+    expected = scipy.stats.f.sf(statistic, methods - 1, (methods - 1) * (sets - 1))
+    assert friedman_p(values) == pytest.approx(max(expected, least), rel=1e-6)
+
+
+def test_friedman_of_data_sets_that_all_agree_is_the_chance_of_that() -> None:
+    """Three methods in the same order on three sets: by counting all orders, 6 of 6^3."""
+    agree = [p for p in itertools.product(itertools.permutations(range(3)), repeat=3) if len(set(p)) == 1]
+    values = np.tile([0.3, 0.2, 0.1], (3, 1))
+    assert friedman_p(values) == pytest.approx(len(agree) / 6**3)
 
 
 @pytest.mark.parametrize(("methods", "q"), [(2, 1.960), (3, 2.343), (4, 2.569), (5, 2.728), (10, 3.164)])

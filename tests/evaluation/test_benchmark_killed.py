@@ -48,7 +48,7 @@ def test_killed_half_way_it_goes_on_with_the_same_numbers(tmp_path: Path, tiny_c
     for file, content in before.items():
         assert file.read_bytes() == content, "what was there was not run again"
     assert not list((tmp_path / "killed").rglob("*.part"))
-    for table in ("results.csv", "comparisons.csv", "ranks.csv"):  # the others hold seconds
+    for table in ("results.md", "results.tex", "results.csv", "comparisons.csv", "ranks.csv"):
         assert (tmp_path / "killed/tables" / table).read_bytes() == (
             tmp_path / "whole/tables" / table
         ).read_bytes()

@@ -70,7 +70,7 @@ STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
         ),
         (
             HEAD + DATA + VIP + method("label-permutation", of='"vip"', options="{ context = 2 }"),
-            "has the options of the row it is of",
+            "has the options and symptoms of the row it is of",
             "remove them",
         ),
         (HEAD + DATA + VIP + 'label = "a\\u001b[31m"', "cannot stand in a table", "one printable line"),
@@ -161,8 +161,8 @@ def test_every_run_is_listed_once() -> None:
     counts = {row: len(cells) for row, cells in by_row.items()}
     assert counts == {
         "vip": 2 * 2 * 3,
-        "majority": 3 + 1,  # no backbone; on all pictures nothing is random
-        "trivial-cues": 3 + 1,
+        "majority": 1,  # of all training pictures, whatever the shots
+        "trivial-cues": 3 + 1,  # no backbone; on all pictures nothing is random
         "linear-probe": 2 * (3 + 1),
         "zero-shot-names": 2,  # learns nothing: once for each backbone
         "label-permutation of linear-probe": 2 * 2 * 3,  # the permutation is random
@@ -211,7 +211,7 @@ def test_a_plan_needs_no_weights(place: Path, tiny_clip: Path) -> None:
     study = write_study(place, bare, method("vip") + method("majority") + method("zero-shot-names"))
     made = plan(study)
     assert made.problems == ()
-    assert made.states(place / "out") == {"to do": 4 + 3 + 1}
+    assert made.states(place / "out") == {"to do": 4 + 1 + 1}
     assert not (place / "out").exists()
 
 
@@ -282,6 +282,22 @@ def test_what_decides_the_numbers_decides_the_digest(place: Path, tmp_path: Path
     there.mkdir()
     shutil.copytree(place / "colours", there / "colours")
     assert digests(method("vip"), 'symptoms = "symptoms.json"', there) == plain
+
+
+def test_a_row_may_have_symptoms_of_its_own(place: Path) -> None:
+    others = {name: [f"{name} in a corner"] for name in ("blue", "green", "red", "white")}
+    (place / "others.json").write_text(json.dumps(others))
+    rows = method("vip") + method("vip", label='"other"', symptoms='"others.json"')
+    rows += method("label-permutation", of='"other"')
+    runs = plan(write_study(place, "embedded", rows)).runs
+    own = {run.cell.row: run.symptoms.classes for run in runs if run.symptoms}
+    assert own["other"] == own["label-permutation of other"] == {k: tuple(v) for k, v in others.items()}
+    assert own["vip"] != own["other"]
+    assert len({run.settings["symptoms"]["digest"] for run in runs}) == 2
+    assert len({run.digest for run in runs}) == len(runs)
+    (place / "others.json").write_text(json.dumps({"blue": ["x"], "red": ["y"]}))
+    problems = [problem for problem, _ in plan(write_study(place, "embedded", rows)).problems]
+    assert any("row other on colours" in problem for problem in problems)
 
 
 @pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda file: file.stem)

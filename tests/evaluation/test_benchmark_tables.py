@@ -23,9 +23,19 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from medvip.evaluation.benchmark import load_study, run_study, write_tables
 from medvip.evaluation.benchmark.plots import COLOURS, critical_difference_diagram, curves, draw_plots, joined
-from medvip.evaluation.benchmark.records import one_line, read_predictions
+from medvip.evaluation.benchmark.records import (
+    Images,
+    numbered,
+    one_line,
+    packed,
+    private,
+    read_predictions,
+    read_record,
+    unpacked,
+    write_record,
+)
 from medvip.evaluation.benchmark.summary import Ranking, summarise
-from medvip.evaluation.benchmark.tables import Table, latex_escaped, markdown_escaped
+from medvip.evaluation.benchmark.text_tables import Table, latex_escaped, markdown_escaped
 from medvip.evaluation.benchmark.watching import Standing, watched
 
 HOSTILE = r"\input{x} & 50 % $y_1$ ~^ #1 {a} | *b* `c` <img src=x> [d](e) \\ ä ="
@@ -44,7 +54,10 @@ def done(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> tuple[Pat
         method("nearest-class-mean"),
         method("vip", label=f"'{HOSTILE}'", options=QUICK),
         method("zero-shot-names", label=f"'{FORMULA}'"),
+        method("linear-probe"),
         method("majority"),
+        method("trivial-cues"),
+        method("label-permutation", of='"linear-probe"'),
     ]
     study = write_study(place, tiny_clip, "".join(rows), data=data)
     run_study(study, place / "out", workers=0, quiet=True, device="cpu", cache=place / "cache")
@@ -131,9 +144,9 @@ def test_comparisons_by_hand(done: tuple[Path, Path]) -> None:
     _, out = done
     lines = [line for line in read_csv(out / "tables/comparisons.csv")
              if (line["data"], line["shots"]) == ("colours", "2")]  # fmt: skip
-    assert len(lines) == 6 * 3  # all pairs of four rows, three figures
+    assert len(lines) == 21 * 3  # all pairs of seven rows, three figures
     ncm = predictions(out, "runs/colours/", "nearest-class-mean/2-shots")
-    (zero_shot,) = predictions(out, "runs/colours/", "no-training").values()
+    (zero_shot,) = predictions(out, "runs/colours/", "1+1").values()
     (line,) = [one for one in lines if (one["first"], one["second"], one["figure"])
                == ("nearest-class-mean", "'" + FORMULA, "accuracy")]  # fmt: skip
     p_values, only = [], []
@@ -160,29 +173,88 @@ def test_with_a_reference_only_its_pairs_are_tested(done: tuple[Path, Path], tmp
     write_tables(load_study(tmp_path / "study.toml"), tmp_path / "out")
     lines = read_csv(tmp_path / "out/tables/comparisons.csv")
     assert {line["first"] for line in lines} == {"majority"}
-    assert len(lines) == 2 * 2 * 3 * 3
-    assert "### majority against others, colours" in (tmp_path / "out/tables/results.md").read_text()
+    assert len(lines) == 2 * 2 * 6 * 3
+    titles = re.findall("### majority against others, (.*)", (tmp_path / "out/tables/results.md").read_text())
+    assert [title.split(", ")[-1] for title in titles] == ["all", "all"]  # most shots; one a data set
 
 
-def test_ranks_by_hand(done: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("shots", ["2", "all"])
+@pytest.mark.parametrize("figure", ["accuracy", "macro_f1", "auroc"])
+def test_ranks_by_hand(done: tuple[Path, Path], shots: str, figure: str) -> None:
     _, out = done
-    lines = [line for line in read_csv(out / "tables/ranks.csv") if (line["shots"], line["figure"])
-             == ("all", "macro_f1")]  # fmt: skip
-    means = {(line["data"], line["method"]): float(line["mean"]) for line in
-             read_csv(out / "tables/results.csv")
-             if (line["shots"], line["figure"]) == ("all", "macro_f1")}  # fmt: skip
+    lines, results = (
+        [
+            line
+            for line in read_csv(out / "tables" / name)
+            if (line["shots"], line["figure"]) == (shots, figure)
+        ]
+        for name in ("ranks.csv", "results.csv")
+    )
+    means = {(line["data"], line["method"]): float(line["mean"]) for line in results}
     names = [line["method"] for line in lines]
+    assert names == ["nearest-class-mean", HOSTILE, "'" + FORMULA, "linear-probe"]  # no control
     table = np.array([[means[data, name] for name in names] for data in ("colours", HOSTILE)])
     expected = np.mean([scipy.stats.rankdata(-line) for line in table], axis=0)
     assert [float(line["mean_rank"]) for line in lines] == pytest.approx(list(expected))
-    p = scipy.stats.friedmanchisquare(*table.T).pvalue
-    assert float(lines[0]["friedman_p"]) == pytest.approx(p)
+    chi_square = scipy.stats.friedmanchisquare(*table.T).statistic
+    with np.errstate(divide="ignore"):  # both sets agree
+        p = scipy.stats.f.sf(chi_square / np.float64(6 - chi_square), 3, 3)
+    assert float(lines[0]["friedman_p"]) == pytest.approx(max(p, 1 / 24))
     assert float(lines[0]["critical_difference"]) == pytest.approx(2.569 * math.sqrt(20 / 12), rel=1e-3)
+
+
+def edit_records(out: Path, change: Any, *parts: str) -> None:
+    """Change the records whose path holds all of these; None removes one."""
+    for file in (out / "runs").rglob("*.json"):
+        if all(part in file.relative_to(out).as_posix() for part in parts):
+            content = json.loads(file.read_text())
+            if change(content) is None:
+                file.unlink()
+            else:
+                file.write_text(json.dumps(content))
+
+
+def test_rows_without_a_common_seed_are_not_compared(done: tuple[Path, Path], tmp_path: Path) -> None:
+    study, out = done
+    shutil.copytree(out, tmp_path / "out")
+    edit_records(tmp_path / "out", lambda _: None, "colours", "nearest-class-mean/2-shots_seed-1")
+    edit_records(tmp_path / "out", lambda _: None, "colours", "linear-probe/2-shots_seed-2")
+    report = write_tables(load_study(study), tmp_path / "out")
+    lines = [(line["first"], line["second"]) for line in read_csv(tmp_path / "out/tables/comparisons.csv")
+             if (line["data"], line["shots"]) == ("colours", "2")]  # fmt: skip
+    assert ("nearest-class-mean", "linear-probe") not in lines
+    assert len(lines) == 3 * 20
+    (note,) = [note for note in report.notes if "no seed is common" in note]
+    assert "nearest-class-mean and linear-probe, colours" in note
+
+
+def test_what_is_not_ranked_is_told(done: tuple[Path, Path], tmp_path: Path) -> None:
+    study, out = done
+    shutil.copytree(out, tmp_path / "out")
+    edit_records(tmp_path / "out", lambda _: None, "colours", "linear-probe/all-shots")
+    report = write_tables(load_study(study), tmp_path / "out")
+    (note,) = [note for note in report.notes if "not ranked" in note]
+    assert "lack a data set: linear-probe (" in note
+    assert "all shots" in note
+    of_all = {
+        line["method"] for line in read_csv(tmp_path / "out/tables/ranks.csv") if line["shots"] == "all"
+    }
+    assert of_all == {"nearest-class-mean", HOSTILE, "'" + FORMULA}
+
+    def same_data(content: dict[str, Any]) -> dict[str, Any]:
+        content["settings"]["data"]["digest"] = "0" * 64
+        return content
+
+    edit_records(tmp_path / "out", same_data)
+    report = write_tables(load_study(study), tmp_path / "out")
+    assert any(note == f"no ranks: colours and {HOSTILE} are the same images" for note in report.notes)
+    assert read_csv(tmp_path / "out/tables/ranks.csv") == []
 
 
 def test_nothing_but_the_records_is_needed(done: tuple[Path, Path], tmp_path: Path) -> None:
     study, out = done
-    shutil.copytree(out / "runs", tmp_path / "out/runs")
+    for folder in ("runs", "images"):
+        shutil.copytree(out / folder, tmp_path / "out" / folder)
     report = write_tables(load_study(study), tmp_path / "out")
     for file in (out / "tables").iterdir():
         assert (tmp_path / "out/tables" / file.name).read_bytes() == file.read_bytes()
@@ -198,14 +270,13 @@ def test_records_that_do_not_belong_are_left_out_and_told(done: tuple[Path, Path
     changed.write_text(study.read_text().replace("epochs = 3", "epochs = 4"))
     report = write_tables(load_study(changed), tmp_path / "out")
     assert any("8 runs made with other options" in note for note in report.notes)
-    assert {line["method"] for line in read_csv(tmp_path / "out/tables/results.csv")} == {
-        "nearest-class-mean", "'" + FORMULA, "majority",
-    }  # fmt: skip
+    assert HOSTILE not in {line["method"] for line in read_csv(tmp_path / "out/tables/results.csv")}
 
     file = next((tmp_path / "out/runs/colours").rglob("nearest-class-mean/2-shots_seed-2.json"))
     content = json.loads(file.read_text())
-    content["predictions"]["test"]["ids"][0] = "another one"
-    file.write_text(json.dumps(content))
+    said = read_predictions(file, content)
+    ids = ("another one", *said.ids[1:])
+    write_record(file, content, Images("colours", said.classes, ids, said.groups, said.labels))
     next((tmp_path / "out/runs/colours").rglob("nearest-class-mean/2-shots_seed-1.json")).write_text("{")
     report = write_tables(load_study(study), tmp_path / "out")
     assert any("measured on other test images" in note for note in report.notes)
@@ -220,12 +291,13 @@ def test_an_empty_folder_gives_empty_tables(done: tuple[Path, Path], tmp_path: P
 
 def test_one_group_of_patients_has_no_intervals(done: tuple[Path, Path], tmp_path: Path) -> None:
     study, out = done
-    shutil.copytree(out / "runs", tmp_path / "out/runs")
-    for file in (tmp_path / "out/runs").rglob("*.json"):
+    for file in (out / "runs").rglob("*.json"):
         content = json.loads(file.read_text())
-        content["predictions"]["test"]["groups"] = ["one"] * len(content["predictions"]["test"]["ids"])
-        file.write_text(json.dumps(content))
+        said, data = read_predictions(file, content), content["cell"]["data"]
+        images = Images(data, said.classes, said.ids, ("g0",) * len(said.ids), said.labels)
+        write_record(tmp_path / "out" / file.relative_to(out), content, images)
     summary = summarise(load_study(study), tmp_path / "out")
+    assert len(summary.places) == 2 * 2 * 7
     assert all(math.isnan(place.figures["accuracy"].low) for place in summary.places)
 
 
@@ -292,11 +364,11 @@ def test_plots_are_pictures_and_the_same_each_time(done: tuple[Path, Path], tmp_
     files, notes = draw_plots(summarise(load_study(study), out), tmp_path)
     assert notes == []
     kinds = {file.name.split("_")[0] + file.suffix for file in files}
-    assert kinds == {"curve.svg", "curve.png", "ranks.svg", "ranks.png"}
-    assert len(files) == 2 * (2 * 3 + 2 * 3)
+    assert kinds == {"curve.svg", "ranks.svg"}
+    assert len(files) == 2 * 3 + 2 * 3
     for file in files:
         assert file.read_bytes() == (out / "plots" / file.name).read_bytes(), file.name
-    svg = next(file for file in files if file.name.startswith("curve_colours") and file.suffix == ".svg")
+    svg = next(file for file in files if file.name.startswith("curve_colours"))
     texts = {
         "".join(text.itertext()).strip()
         for text in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text")
@@ -319,7 +391,7 @@ def test_curves_show_the_means_in_the_order_of_shots(done: tuple[Path, Path]) ->
     places = [place for place in summary.places if place.data == "colours"]
     picture = curves(summary.study, list(reversed(places)), "macro_f1")
     lines = {line.get_label(): line for line in picture.axes[0].lines}
-    assert len(lines) == 4
+    assert len(lines) == 7
     for name, line in lines.items():
         of = [p for p in places if p.row == name]
         means = [next(p for p in of if p.shots == shots).figures["macro_f1"].mean for shots in (2, "all")]
@@ -352,7 +424,7 @@ def test_bars_join_exactly_what_does_not_differ(mean_ranks: list[float], differe
 
 
 def test_a_diagram_names_every_method(tmp_path: Path) -> None:
-    ranking = Ranking("b", "all", "auroc", {HOSTILE: 1.5, "x": 2.0, "y": 2.5}, 5, 0.2, 1.48, ())
+    ranking = Ranking("b", "all", "auroc", {HOSTILE: 1.5, "x": 2.0, "y": 2.5}, 5, 0.2, 1.48)
     texts = [text.get_text() for text in critical_difference_diagram(ranking).axes[0].texts]
     assert any(HOSTILE in text for text in texts)
     assert any("1.48" in text for text in texts)
@@ -366,6 +438,9 @@ def test_progress_says_how_long_and_what_failed(capsys: pytest.CaptureFixture[st
     with watched("tiny") as show:
         show(Standing(10, 4, 1, 3700.0), "failed: x")
     assert capsys.readouterr().err == "failed: x\ntiny: 4 of 10 runs, 1 failed, about 1 h 1 min left\n"
+    with watched("tiny") as show:
+        show(None, "making tables")
+    assert capsys.readouterr().err == "making tables\n"
     with watched("tiny", quiet=True) as show:
         show(Standing(10), "failed: x")
     assert capsys.readouterr().err == ""
@@ -382,7 +457,8 @@ def test_the_live_table_shows_labels_as_text(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("sys.stderr", terminal)
     with watched("[red]tiny[/red]") as show:
         show(Standing(3, 1, 0, 5.0, ["[bold]one[/bold]"]), "failed: [/x]")
-    for text in ("[red]tiny[/red]", "[bold]one[/bold]", "failed: [/x]", "1 of 3 runs"):
+        show(None, "making [b]tables")
+    for text in ("[red]tiny[/red]", "[bold]one[/bold]", "failed: [/x]", "1 of 3 runs", "making [b]tables"):
         assert text in terminal.getvalue()
 
 
@@ -392,6 +468,101 @@ def test_an_error_becomes_one_harmless_line(text: str) -> None:
     line = one_line(text)
     assert line.isprintable()
     assert len(line) <= 403
+
+
+# ------------------------------------------------------------------ what is kept of a run
+
+
+CHANCES = st.floats(0, 1) | st.sampled_from([0.0, 1.0, 1e-300, 5e-39, 0.5000001])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 6).flatmap(lambda k: st.lists(st.lists(CHANCES, min_size=k, max_size=k), min_size=1)))
+def test_probabilities_are_read_back(rows: list[list[float]]) -> None:
+    """Within what float32 keeps of a logarithm; zero too, and the order of two classes never turns."""
+    given = np.array(rows) + 0.0
+    given[given.sum(axis=1) == 0, -1] = 1
+    given /= given.sum(axis=1, keepdims=True)
+    number, classes = given.shape
+    names = tuple("abcdef"[:classes])
+    ids = tuple(f"{i:012x}" for i in range(number))
+    images = Images("x", names, ids, ids, np.arange(number) % classes)
+    back = unpacked(json.loads(json.dumps(packed(given, names))), images)
+    np.testing.assert_allclose(back.probabilities, given, atol=2e-5)
+    np.testing.assert_allclose(back.probabilities.sum(axis=1), 1)
+    for before, after in zip(given, back.probabilities, strict=True):
+        order = np.argsort(before)
+        assert np.all(np.diff(after[order]) >= 0)
+    assert (back.labels.tolist(), back.ids) == (images.labels.tolist(), ids)
+
+
+def test_a_part_is_of_the_images_of_its_classes() -> None:
+    images = Images(
+        "x", ("a", "b", "c"), ("1", "2", "3", "4"), ("g0", "g1", "g0", "g2"), np.array([2, 0, 1, 2])
+    )
+    given = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
+    back = unpacked(packed(given, ("c", "b")), images)
+    assert (back.ids, back.groups, back.labels.tolist()) == (("1", "3", "4"), ("g0", "g0", "g2"), [0, 1, 0])
+    np.testing.assert_allclose(back.probabilities, given, atol=1e-7)
+    for classes in (["a", "b"], ["c", "unknown"]):
+        with pytest.raises(ValueError, match=r"cannot reshape|not in tuple"):
+            unpacked(packed(given, ("c", "b")) | {"classes": classes}, images)
+
+
+def test_groups_are_numbered_whatever_they_are_called() -> None:
+    ids = ["b", "d", "a", "c"]
+    assert (
+        numbered(["x", "y", "z", "x"], ids) == numbered(["3", "1", "2", "3"], ids) == ("g1", "g2", "g0", "g1")
+    )
+
+
+def test_a_record_is_none_when_its_images_are_missing_or_altered(
+    done: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(done[1], tmp_path / "out")
+    (file,) = (tmp_path / "out/runs/colours").rglob("majority/*.json")
+    (images,) = (tmp_path / "out/images").glob("colours-*.json")
+    assert read_record(file) is not None
+    whole, record = images.read_bytes(), file.read_text()
+    images.write_bytes(whole.replace(b'"g0"', b'"g1"', 1))
+    assert read_record(file) is None
+    images.unlink()
+    assert read_record(file) is None
+    images.write_bytes(whole)
+    assert read_record(file) is not None
+    file.write_text(record.replace('"log_ratios":"', '"log_ratios":"AAAA'))
+    assert read_record(file) is None
+    file.write_text(record.replace('"file":"', '"file":"../../../'))
+    assert read_record(file) is not None  # it is looked for in its folder only
+
+
+def test_records_are_small(done: tuple[Path, Path]) -> None:
+    """All runs of a set share one file of images; a run adds 4 bytes a probability and its settings."""
+    out = done[1]
+    assert len(list((out / "images").iterdir())) == 2
+    lines = next((out / "images").iterdir()).read_text().splitlines()
+    assert [line.split(":")[0] for line in lines[1:-1]] == [
+        '"format"', '"version"', '"data"', '"classes"', '"ids"', '"groups"', '"labels"',
+    ]  # fmt: skip
+    files = list((out / "runs").rglob("*.json"))
+    assert max(file.stat().st_size for file in files) < 5000
+    said = record(out, "colours", "majority")["predictions"]["test"]["log_ratios"]
+    assert len(said) == 4 * math.ceil(32 * 3 * 4 / 3)
+
+
+def test_texts_of_a_record_name_no_picture_and_no_place() -> None:
+    pictures = ["/home/anna smith/set/benign/Anna Smith (1).png", "/home/anna smith/set/benign/11.png"]
+    harmless = "openai/clip-vit at https://huggingface.co/x, 3 / 4"
+    for text, expected in {
+        f"{pictures[0]}: cut off": "[picture]: cut off",
+        "benign/Anna Smith (1).png and Anna Smith (1).png": "[picture] and [picture]",
+        "OSError: [Errno 2] No such file: '/data/x/y.txt'": "OSError: [Errno 2] No such file: '[path]'",
+        r"no C:\Users\Anna\a.JPG there": "no [path] there",
+        "other/1.jpeg (to mend it: see ~/notes)": "[picture] (to mend it: see [path])",
+        f"{Path.home()}/models/clip has no file": "[path] has no file",
+        harmless: harmless,
+    }.items():
+        assert private(text, pictures) == expected
 
 
 def test_records_of_the_fixture_are_whole(done: tuple[Path, Path]) -> None:

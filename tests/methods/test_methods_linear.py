@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 from small_models import made_up, texts_by_transformers
@@ -118,21 +119,23 @@ def test_linear_probe_is_scikit_learns_regression_at_the_c_of_the_sweep(clip: Ba
         model = make_pipeline(Normalizer(), LogisticRegression(C=C, max_iter=1000))
         return model.fit(train.plain.double().numpy(), train.labels.numpy())
 
-    def figures(C: float) -> tuple[float, float]:
-        found = reference(C).predict(validation.plain.double().numpy())
-        f1 = f1_score(validation.labels, found, labels=range(classes), average="macro", zero_division=0)
-        return float(f1), float((found == validation.labels.numpy()).mean())
+    def figures(C: float) -> tuple[float, float, float]:
+        said = reference(C).predict_proba(validation.plain.double().numpy())
+        found, target = said.argmax(1), validation.labels.numpy()
+        f1 = f1_score(target, found, labels=range(classes), average="macro", zero_division=0)
+        return float(f1), float((found == target).mean()), -log_loss(target, said, labels=range(classes))
 
     model = LinearProbe(clip).fit(train, validation)
     tried = {C: figures(C) for C in (1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e6)}
-    best = min(tried, key=lambda C: (-tried[C][0], -tried[C][1], C))
+    best = max(tried, key=tried.__getitem__)
     for decades in (1, 1 / 2, 1 / 4, 1 / 8):
         for C in (best * 10**-decades, best * 10**decades):
             if 1e-6 <= C <= 1e6:
                 tried[C] = figures(C)
-        best = min(tried, key=lambda C: (-tried[C][0], -tried[C][1], C))
+        best = max(tried, key=tried.__getitem__)
     assert model.history[-1]["C"] == pytest.approx(best)
     assert model.history[-1]["val_macro_f1"] == pytest.approx(tried[best][0])
+    assert model.history[-1]["val_loss"] == pytest.approx(-tried[best][2], rel=1e-4)
     images = noisy(7, 24, seed=2).plain
     expected = reference(best).predict_proba(images.double().numpy())
     np.testing.assert_allclose(model.predict_proba(images), expected, atol=1e-6)
@@ -285,9 +288,10 @@ def test_lp_plus_plus_keeps_the_iteration_with_the_best_validation_score(
     V, y = torch.tensor(of_length_1(validation.plain)), validation.labels.numpy()
     best = None
     for iteration, (weights, bias) in zip(range(1, 301), descent(F, train.labels, T), strict=False):
-        predicted = (V @ weights.T + bias).argmax(1).numpy()
+        said = softmax((V @ weights.T + bias).numpy(), 1)
+        predicted = said.argmax(1)
         f1 = f1_score(y, predicted, labels=range(3), average="macro", zero_division=0)
-        figures = round(float(f1), 12), float((predicted == y).mean())
+        figures = round(float(f1), 12), float((predicted == y).mean()), -log_loss(y, said, labels=range(3))
         if best is None or figures > best[0]:
             best = figures, iteration, weights, bias
     assert best is not None
@@ -340,3 +344,22 @@ def test_text_from_symptoms_is_their_mean_direction(
 def test_text_that_cannot_be_had_is_refused(clip: Backbone) -> None:
     with pytest.raises(UsageError, match=r"no symptoms are given.*--symptoms"):
         GDA(clip, None, text="symptoms")
+
+
+@pytest.mark.parametrize("method", [NearestClassMean, LinearProbe, GDA, LPPlusPlus, SSText])
+def test_views_are_learned_from_like_pictures_of_their_own(clip: Backbone, method: type) -> None:
+    train, validation = noisy(6, 24, seed=0, views=3), noisy(9, 24, seed=1)
+    count = 3 * len(train)
+    apart = FeatureTable(
+        train.vectors.flatten(0, 1)[:, None],
+        train.labels.repeat_interleave(3),
+        CLASSES,
+        *[tuple(map(str, range(count)))] * 3,
+        "none",
+    )
+    images = noisy(5, 24, seed=2).plain
+    expected = method(clip).fit(apart, validation).predict_proba(images)
+    found = method(clip).fit(train, validation).predict_proba(images)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert np.abs(found - method(clip).fit(replace(train, vectors=train.vectors[:, :1]), validation)
+                  .predict_proba(images)).max() > 1e-6  # fmt: skip

@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score
+from scipy.special import softmax
+from sklearn.metrics import accuracy_score, f1_score, log_loss
 from small_models import made_up
 
 from medvip.features import FeatureTable
@@ -58,8 +59,9 @@ def test_macro_f1_first_then_accuracy_then_the_smallest() -> None:
     assert selection.among([1.0, 3.0, 2.0, 4.0], voting(table)) == 2.0
     assert [entry["C"] for entry in history] == [1.0, 3.0, 2.0], "only what was the best when tried"
     f1 = f1_score([0, 0, 0, 0, 1, 2], rare_right, average="macro")
+    loss = history[-1].pop("val_loss")
     assert history[-1] == {"C": 2.0, "val_macro_f1": pytest.approx(f1), "val_accuracy": pytest.approx(4 / 6)}
-    assert selection.figures == (pytest.approx(f1), pytest.approx(4 / 6))
+    assert selection.figures == (pytest.approx(f1), pytest.approx(4 / 6), -loss)
     # a later call competes with the earlier ones
     assert selection.among([1.0], voting(table)) == 2.0
 
@@ -80,6 +82,25 @@ def test_equal_macro_f1_is_decided_by_accuracy() -> None:
     validation = labelled(labels, [str(i) for i in range(16)], 16)
     best = Selection(("C",), validation, validation, []).among([1.0, 2.0], voting(table))
     assert best == (1.0 if earlier[0][1] > figures[1] else 2.0)
+
+
+def test_equal_predictions_are_decided_by_cross_entropy() -> None:
+    """With few images many values predict the same: the surest of them, unless it is wrong for sure."""
+    labels, right = [0, 1, 2, 0], [0, 1, 2, 1]  # the last one is wrong
+
+    def scores(part, images, sharpness):
+        for factor in sharpness:
+            yield factor * torch.nn.functional.one_hot(torch.tensor(right), 3).float()
+
+    validation, history = labelled(labels, list("wxyz"), 4), []
+    sharpness = [0.1, 1.0, 2.0, 30.0]
+    best = Selection(("factor",), validation, validation, history).among(sharpness, scores)
+    loss = {
+        factor: log_loss(labels, softmax(factor * np.eye(3)[right], 1), labels=range(3))
+        for factor in sharpness
+    }
+    assert best == min(sharpness, key=loss.__getitem__) == 2.0
+    assert history[-1]["val_loss"] == pytest.approx(loss[2.0])
 
 
 @settings(max_examples=80, deadline=None)

@@ -56,14 +56,22 @@ def benchmark(
     if tables_only:
         from medvip.evaluation.benchmark import load_study, write_tables
 
+        unused = {"--data": data, "--workers": workers, "--device": None if device == "auto" else device}
+        if given := [name for name, value in unused.items() if value is not None]:
+            complain(f"note: --tables-only does not use {', '.join(given)}")
         _show_report(write_tables(load_study(study), out))
         return
     from medvip.errors import RunError
     from medvip.evaluation.benchmark import run_study
 
-    result = run_study(study, out, data=data, workers=workers, device=device, quiet=quiet)
-    for note in result.plan.notes:
-        complain(f"note: {note}")
+    try:
+        result = run_study(study, out, data=data, workers=workers, device=device, quiet=quiet)
+    except KeyboardInterrupt:
+        complain("runs that are done are kept: the same command goes on")
+        raise
+    if quiet:  # else they were shown before the work started
+        for note in result.plan.notes:
+            complain(f"note: {note}")
     _show_report(result.report)
     if result.failures:
         named = "; ".join(f"{words}: {reason}" for words, reason in result.failures[:NAMED])

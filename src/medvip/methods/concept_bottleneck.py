@@ -39,9 +39,9 @@ MAX_ITERATIONS = 2000
 class ConceptBottleneck:
     """Sparse logistic regression on an image's similarities to all symptoms.
 
-    Every class's logit may use every class's symptoms. Plain pictures only; augmented views are
-    not looked at. C is chosen on the validation images, without any by cross-validation in the
-    training images; 1 where a class has images of one group only.
+    Every class's logit may use every class's symptoms. Augmented views, where there are some, are
+    images like any other. C is chosen on the validation images, without any by cross-validation in
+    the training images; 1 where a class has images of one group only.
 
     Parameters
     ----------
@@ -121,14 +121,15 @@ class ConceptBottleneck:
     ) -> dict[str, Tensor]:
         from sklearn.exceptions import ConvergenceWarning
 
-        similarity = unit(train.plain.to(symptoms.device)) @ symptoms.T
+        labels = train.labels.repeat_interleave(train.views)
+        similarity = unit(train.vectors.flatten(0, 1).to(symptoms.device)) @ symptoms.T
         means, stds = similarity.mean(0), similarity.std(0, correction=0)
         stds = torch.where(stds > 0, stds, 1.0)
         with warnings.catch_warnings():
             # With a weak penalty and separable images the iterations run out.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = sparse_regression(C, self.seed)
-            model.fit(((similarity - means) / stds).cpu().numpy(), train.labels.cpu().numpy())
+            model.fit(((similarity - means) / stds).cpu().numpy(), labels.cpu().numpy())
         weights, bias = softmax_form(model.coef_, model.intercept_, symptoms.device)
         state = {"symptom_vectors": symptoms, "symptom_means": means, "symptom_stds": stds}
         return state | {"weights": weights, "bias": bias}

@@ -73,9 +73,7 @@ class GDA(LinearTextMethod):
         return vectors @ weights.T + bias
 
     def _gaussian(self, train: FeatureTable) -> tuple[Float[Tensor, "class dim"], Float[Tensor, " class"]]:
-        views = train.vectors.shape[1]
-        vectors = self.unit(train.vectors).flatten(0, 1)
-        labels = self.labels(train).repeat_interleave(views)
+        vectors, labels = self.vectors(train), self.labels(train)
         means = class_means(vectors, labels, len(train.classes))
         precision = ridge_precision(vectors - means[labels])
         weights = means @ precision

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from medvip.backbones import Backbone
@@ -87,13 +87,13 @@ class LinearMethod(ABC):
         """At length 1, where the backbone computes."""
         return unit(vectors.to(self.backbone.device))
 
-    def vectors(self, table: FeatureTable) -> Float[Tensor, "image dim"]:
-        """The plain pictures' vectors at length 1, where the backbone computes."""
-        return self.unit(table.plain)
+    def vectors(self, table: FeatureTable) -> Float[Tensor, "image_and_view dim"]:
+        """To learn from: every view of every picture at length 1, where the backbone computes."""
+        return self.unit(table.vectors).flatten(0, 1)
 
-    def labels(self, table: FeatureTable) -> Tensor:
-        """The images' classes, where the backbone computes."""
-        return table.labels.to(self.backbone.device)
+    def labels(self, table: FeatureTable) -> Int[Tensor, " image_and_view"]:
+        """The class of each of `vectors`."""
+        return table.labels.to(self.backbone.device).repeat_interleave(table.views)
 
 
 class LinearTextMethod(LinearMethod):

@@ -40,7 +40,7 @@ MAX_ITERATIONS = 1000
 class LinearProbe(LinearMethod):
     """Multinomial logistic regression with an L2 penalty on image vectors of length 1.
 
-    Plain pictures only; augmented views are not looked at. C is chosen on the validation images,
+    Augmented views, where there are some, are images like any other. C is chosen on the validation images,
     without any by cross-validation in the training images, and is 0.316 where a class has images
     of one group only.
     """
@@ -81,7 +81,7 @@ class LinearProbe(LinearMethod):
             # With a weak penalty the iterations run out; the protocol stops there.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
-            model.fit(self.vectors(train).cpu().numpy(), train.labels.cpu().numpy())
+            model.fit(self.vectors(train).cpu().numpy(), self.labels(train).cpu().numpy())
         return softmax_form(model.coef_, model.intercept_, self.backbone.device)
 
 

@@ -45,7 +45,7 @@ MOMENTUM = 0.9
 class LPPlusPlus(LinearTextMethod):
     """A linear probe that blends each class's text in by a learned multiplier.
 
-    Plain pictures only; augmented views are not looked at. The number of iterations is chosen on
+    Augmented views, where there are some, are images like any other. The number of iterations is chosen on
     the validation images, without any by cross-validation in the training images; 300 where a
     class has images of one group only.
     """

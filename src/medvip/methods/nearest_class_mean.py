@@ -21,7 +21,7 @@ from medvip.methods.vectors import class_means, unit
 class NearestClassMean(LinearMethod):
     """Logit of a class: exp(logit_scale) * cosine(image, mean of the class's images of length 1).
 
-    Plain pictures only; augmented views are not looked at. Nothing has to be chosen.
+    Augmented views, where there are some, are images like any other. Nothing has to be chosen.
     """
 
     name: ClassVar[str] = "nearest-class-mean"

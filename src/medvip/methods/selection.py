@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from jaxtyping import Int
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from medvip.features import FeatureTable
 
@@ -21,14 +22,18 @@ Value = TypeVar("Value", float, int, tuple[float, float])
 Scores = Callable[[FeatureTable, Tensor, Sequence[Value]], Iterable[Tensor]]
 """What to learn from, the images [image, dim] to score, the values: each value's scores [image, class]."""
 
+Figures = tuple[float, float, float]
+"""Macro-F1, accuracy, and the cross-entropy with its sign turned: the greater, the better."""
+
 FOLDS = 5
 """Of the cross-validation, where every class has as many groups."""
 
 
 class Selection(Generic[Value]):
-    """The best value so far: by macro-F1, of equals by accuracy, of equals the smallest.
+    """The best value so far: by macro-F1, of equals by accuracy, of equals by cross-entropy.
 
-    A method arranges its values so that the smallest is the most regularised one.
+    With a handful of images many values are equal by the first two. Of those that are equal by all
+    three it is the smallest; a method arranges its values so that this is the most regularised one.
 
     Parameters
     ----------
@@ -38,8 +43,8 @@ class Selection(Generic[Value]):
         What to learn from, and what to score; no validation image: cross-validation.
     history
         Receives an entry for each value that was the best when it was tried: its numbers,
-        ``val_macro_f1`` and ``val_accuracy`` (``cv_...`` by cross-validation). The last one holds
-        what was chosen.
+        ``val_macro_f1``, ``val_accuracy`` and ``val_loss`` (``cv_...`` by cross-validation). The
+        last one holds what was chosen.
     """
 
     def __init__(
@@ -52,7 +57,7 @@ class Selection(Generic[Value]):
         self._names, self._history = tuple(names), history
         self._split = "val" if len(validation) else "cv"
         self._parts = [(train, validation)] if len(validation) else grouped_folds(train)
-        self._best: tuple[tuple[float, float], Value] | None = None
+        self._best: tuple[Figures, Value] | None = None
 
     @property
     def possible(self) -> bool:
@@ -60,8 +65,8 @@ class Selection(Generic[Value]):
         return bool(self._parts)
 
     @property
-    def figures(self) -> tuple[float, float]:
-        """Macro-F1 and accuracy of the best value so far."""
+    def figures(self) -> Figures:
+        """Of the best value so far."""
         assert self._best is not None, "asked for before anything was tried"
         return self._best[0]
 
@@ -72,25 +77,31 @@ class Selection(Generic[Value]):
                 self._best = figures, value
                 numbers = value if isinstance(value, tuple) else (value,)
                 entry: dict[str, Any] = dict(zip(self._names, numbers, strict=True))
-                macro_f1, accuracy = figures
+                macro_f1, accuracy, minus_loss = figures
                 entry |= {f"{self._split}_macro_f1": macro_f1, f"{self._split}_accuracy": accuracy}
-                self._history.append(entry)
+                self._history.append(entry | {f"{self._split}_loss": -minus_loss})
         assert self._best is not None, "asked for without images to choose by, or without values"
         return self._best[1]
 
-    def _figures(self, values: Sequence[Value], scores: Scores[Value]) -> list[tuple[float, float]]:
-        """Macro-F1 and accuracy of each value over all held-out images together."""
+    def _figures(self, values: Sequence[Value], scores: Scores[Value]) -> list[Figures]:
+        """The figures of each value over all held-out images together."""
         predicted: list[list[np.ndarray]] = [[] for _ in values]
+        losses = np.zeros(len(values))
         for learned_from, held_out in self._parts:
             tables = scores(learned_from, held_out.plain, values)
-            for column, table in zip(predicted, tables, strict=True):
-                column.append(table.argmax(-1).cpu().numpy())
+            for index, table in enumerate(tables):
+                target = held_out.labels.to(table.device)
+                predicted[index].append(table.argmax(-1).cpu().numpy())
+                losses[index] += float(cross_entropy(table.double(), target, reduction="sum"))
         labels = np.concatenate([held_out.labels.cpu().numpy() for _, held_out in self._parts])
         classes = len(self._parts[0][0].classes)
-        return [macro_f1_and_accuracy(labels, np.concatenate(column), classes) for column in predicted]
+        return [
+            (*macro_f1_and_accuracy(labels, np.concatenate(column), classes), float(-loss / len(labels)))
+            for column, loss in zip(predicted, losses, strict=True)
+        ]
 
 
-def _better(figures: tuple[float, float], value: Value, best: tuple[float, float], best_value: Value) -> bool:
+def _better(figures: Figures, value: Value, best: Figures, best_value: Value) -> bool:
     return figures > best or (figures == best and value < best_value)
 
 

@@ -34,7 +34,7 @@ LEAST_LAMBDA = 1e-3
 class SSText(LinearTextMethod):
     """Training-free blend of class means and text, nothing to choose.
 
-    Plain pictures only; augmented views are not looked at.
+    Augmented views, where there are some, are images like any other.
     """
 
     name: ClassVar[str] = "ss-text"
@@ -44,7 +44,8 @@ class SSText(LinearTextMethod):
     ) -> tuple[Float[Tensor, "class dim"], Float[Tensor, " class"]]:
         """The class vectors, at the length that gives logits."""
         scale = math.exp(self.backbone.logit_scale)
-        strength = max(1 / len(train), LEAST_LAMBDA)
-        sums = class_sums(self.vectors(train), self.labels(train), len(train.classes))
-        blended = self.text_vectors(train.classes) + scale * sums / (len(train) * strength)
+        vectors = self.vectors(train)
+        strength = max(1 / len(vectors), LEAST_LAMBDA)
+        sums = class_sums(vectors, self.labels(train), len(train.classes))
+        blended = self.text_vectors(train.classes) + scale * sums / (len(vectors) * strength)
         return scale * unit(blended), blended.new_zeros(len(blended))

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -39,7 +39,7 @@ from medvip.backbones import Backbone
 from medvip.errors import NotFittedError
 from medvip.features import FeatureTable
 from medvip.methods.class_texts import TextKind, class_texts, require_text
-from medvip.methods.selection import Selection
+from medvip.methods.selection import Figures, Selection
 from medvip.methods.vectors import one_hot, require_every_class, unit
 from medvip.symptoms import SymptomSet
 from medvip.training import Recipe, get_recipe, train_model
@@ -49,6 +49,8 @@ ALPHAS = tuple(float(value) for value in np.linspace(0.1, 30, 20, endpoint=False
 GRID = tuple((alpha, beta) for beta in BETAS for alpha in ALPHAS)
 START = 1.17, 1.0
 """alpha and beta that Tip-Adapter-F is trained at (ImageNet's), and wherever nothing can be chosen by."""
+
+NOTHING_TO_CHOOSE_BY: Figures = 0.0, 0.0, -math.inf
 
 PAPER = Recipe(
     optimizer="adamw",
@@ -161,7 +163,7 @@ class TipAdapter:
         texts: Float[Tensor, "class dim"],
         history: list[dict[str, Any]],
         keys: Float[Tensor, "key dim"] | None = None,
-    ) -> tuple[tuple[float, float], tuple[float, float]]:
+    ) -> tuple[tuple[float, float], Figures]:
         """The chosen alpha and beta, and their figures; with these keys, or with each part's own."""
         texts = texts.to(self.backbone.device)
 
@@ -180,7 +182,7 @@ class TipAdapter:
 
         selection = Selection[tuple[float, float]](("alpha", "beta"), train, validation, history)
         if not selection.possible:
-            return START, (0.0, 0.0)
+            return START, NOTHING_TO_CHOOSE_BY
         return selection.among(GRID, scores), selection.figures
 
 
@@ -197,14 +199,17 @@ class TipAdapterF(TipAdapter):
     backbone, symptoms, text
         As in `TipAdapter`.
     recipe
-        How to train the keys: ``"paper"`` or a `medvip.training.Recipe`. ``"fast"`` is the same: it
-        is fast.
+        How to train the keys: ``"paper"``, ``"fast"`` (the same but for how the epoch is chosen: it
+        is fast) or a `medvip.training.Recipe`.
     seed
         Of the order of the images.
     """
 
     name: ClassVar[str] = "tip-adapter-f"
-    recipes: ClassVar[Mapping[str, Recipe]] = {"paper": PAPER, "fast": PAPER}
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "paper": PAPER,
+        "fast": replace(PAPER, select_by="macro_f1", min_validation=50),
+    }
 
     def __init__(
         self,
@@ -239,7 +244,7 @@ class TipAdapterF(TipAdapter):
             finally:
                 if any("best" in entry for entry in history):
                     keys = model.keys.detach().clone()
-                    chosen, figures = found, (0.0, 0.0)
+                    chosen, figures = found, NOTHING_TO_CHOOSE_BY
                     if len(validation):
                         chosen, figures = self._search(train, validation, texts, history, keys)
                     if best is None or figures > best:

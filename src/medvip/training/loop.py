@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -60,6 +61,8 @@ def train_model(
         No image to learn or to choose by, or a loss that is not finite. In the second case the
         model is left at the best epoch so far.
     """
+    if len(validation) < recipe.min_validation:
+        recipe = replace(recipe, select_by="last")
     if len(train) == 0 or (len(validation) == 0 and recipe.select_by != "last"):
         raise TrainingError(
             f"there are {len(train)} training and {len(validation)} validation images",
@@ -70,7 +73,7 @@ def train_model(
     train = train.on(device)
     generator = torch.Generator().manual_seed(seed)
     optimizer = _optimizer(model, recipe)
-    best_score, best_state = -math.inf, copy.deepcopy(model.state_dict())
+    best_score, best_state = (-math.inf,), copy.deepcopy(model.state_dict())
     try:
         with progress_bar("training", recipe.epochs, "epochs", quiet=quiet) as advance:
             for epoch in range(recipe.epochs):
@@ -82,7 +85,9 @@ def train_model(
                 _require_finite(entry, model)
                 score = _score(entry, recipe)
                 if score > best_score:
-                    best_score, best_state = score, copy.deepcopy(model.state_dict())
+                    best_score = score
+                    for name, tensor in model.state_dict().items():
+                        best_state[name].copy_(tensor)
                     entry["best"] = True
                 history.append(entry | {"seconds": time.perf_counter() - started})
                 advance(1, _said(entry))
@@ -167,11 +172,17 @@ def _said(entry: dict[str, Any]) -> str:
     return shown if accuracy is None else f"{shown}, validation accuracy {accuracy:.3f}"
 
 
-def _score(entry: dict[str, Any], recipe: Recipe) -> float:
-    if recipe.select_by == "last":
-        return float(entry["epoch"])
-    value = float(entry[f"val_{recipe.select_by}"])
-    return -value if recipe.select_by == "loss" else value
+def _score(entry: dict[str, Any], recipe: Recipe) -> tuple[float, ...]:
+    """What the epoch is chosen by, the greater the better."""
+    match recipe.select_by:
+        case "last":
+            return (float(entry["epoch"]),)
+        case "loss":
+            return (-entry["val_loss"],)
+        case "macro_f1":
+            return entry["val_macro_f1"], entry["val_accuracy"], -entry["val_loss"]
+        case "accuracy":
+            return (entry["val_accuracy"],)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -20,7 +20,7 @@ from medvip.evaluation.benchmark.rows import (
     takes_backbone,
     takes_seed,
 )
-from medvip.evaluation.benchmark.study import MethodEntry, Study, backbone_label
+from medvip.evaluation.benchmark.study import MAJORITY, MethodEntry, Study, backbone_label
 
 Task = Literal["all-classes", "base-to-novel"]
 PROTOCOL = 1
@@ -38,8 +38,8 @@ class Cell:
     backbone
         Label of the backbone; None for rows that look at none.
     shots
-        Training pictures a class, or ``"all"``; None for a method that learns nothing, which is
-        run once for all shots.
+        Training pictures a class, or ``"all"``; None for a method that learns nothing, and for the
+        majority of all training pictures, which are run once for all shots.
     seed
         None where nothing is random: a method without a seed of its own, on all pictures.
     task
@@ -103,7 +103,8 @@ def cell_run_for(study: Study, cell: Cell) -> Cell:
     """The run that stands for a place of the tables: the same one where nothing differs."""
     entry = study.row(cell.row)
     name = learned_row(study, entry).name
-    if not row_class(name).learns:
+    # The majority is that of all training pictures: among so many of each class there is none.
+    if not row_class(name).learns or name == MAJORITY:
         return Cell(cell.data, cell.row, cell.backbone, None, None, cell.task)
     random = cell.shots != "all" or takes_seed(name) or entry.of is not None
     return Cell(cell.data, cell.row, cell.backbone, cell.shots, cell.seed if random else None, cell.task)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 import medvip
 from medvip.backbones import Backbone
-from medvip.errors import MedvipError
+from medvip.errors import MedvipError, UnreadableImages
 from medvip.evaluation.benchmark.material import Splits, drawn, with_permuted_labels
 from medvip.evaluation.benchmark.new_classes import (
     halves,
@@ -28,8 +28,19 @@ from medvip.evaluation.benchmark.new_classes import (
     symptoms_of,
 )
 from medvip.evaluation.benchmark.plan import ImageSet, Run
-from medvip.evaluation.benchmark.records import Predictions, group_id, image_id, one_line, rounded
+from medvip.evaluation.benchmark.records import (
+    Images,
+    group_id,
+    image_id,
+    numbered,
+    one_line,
+    packed,
+    private,
+    unpacked,
+)
 from medvip.evaluation.benchmark.rows import create, options_tried
+from medvip.evaluation.comparison import FIGURES
+from medvip.evaluation.inputs import check_inputs
 from medvip.evaluation.measure import evaluate
 from medvip.features import Table
 from medvip.methods.method import Predict
@@ -41,8 +52,8 @@ MOST_WARNINGS = 5
 
 def perform(
     run: Run, image_set: ImageSet, splits: Splits, backbone: Backbone
-) -> tuple[dict[str, Any], dict[str, Predictions]]:
-    """Do one run. What goes wrong in it is recorded, not raised.
+) -> tuple[dict[str, Any], Images]:
+    """Do one run.
 
     Parameters
     ----------
@@ -58,24 +69,33 @@ def perform(
     Returns
     -------
     tuple
-        The record, and the predictions by part, as `write_record` takes them.
+        The record, and the test images that its predictions are of, as `write_record` takes them.
     """
+    images = _test_images(splits.test, image_set)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        try:
-            outcome, predictions = _measured(run, image_set, splits, backbone)
-        except MedvipError as error:
-            outcome, predictions = failure(f"{error.problem} (to mend it: {error.fix})"), {}
-        except Exception as error:
-            outcome, predictions = failure(f"{type(error).__name__}: {error}"), {}
-    said = dict.fromkeys(one_line(str(warning.message)) for warning in caught)
-    record = outcome | {"warnings": list(said)[:MOST_WARNINGS]}
-    return heading(run, splits.train.fingerprint, str(backbone.device)) | record, predictions
+        outcome = _measured(run, image_set, splits, images, backbone)
+    said = dict.fromkeys(_private(str(warning.message), image_set) for warning in caught)
+    made = heading(run, splits.train.fingerprint, str(backbone.device))
+    return made | {"warnings": list(said)[:MOST_WARNINGS]} | outcome, images
 
 
-def failure(reason: str) -> dict[str, Any]:
-    """What the record of a run holds that could not be done."""
-    return {"status": "failed", "reason": one_line(reason)}
+def words_of(error: Exception) -> str:
+    """An error in one line, for a terminal; it may name pictures and folders."""
+    if isinstance(error, MedvipError):
+        return one_line(str(error))
+    return one_line(f"{type(error).__name__}: {error}")
+
+
+def failure(error: Exception, image_set: ImageSet) -> dict[str, Any]:
+    """What the record of a run holds that could not be done: no name of a picture and no path."""
+    if isinstance(error, UnreadableImages):
+        return {"status": "failed", "reason": f"{len(error.reasons)} pictures cannot be read"}
+    return {"status": "failed", "reason": _private(words_of(error), image_set)}
+
+
+def _private(text: str, image_set: ImageSet) -> str:
+    return one_line(private(text, (sample.path for sample in image_set.dataset)))
 
 
 def heading(run: Run, fingerprint: str | None, device: str | None) -> dict[str, Any]:
@@ -109,13 +129,13 @@ def heading(run: Run, fingerprint: str | None, device: str | None) -> dict[str, 
 
 
 def _measured(
-    run: Run, image_set: ImageSet, splits: Splits, backbone: Backbone
-) -> tuple[dict[str, Any], dict[str, Predictions]]:
+    run: Run, image_set: ImageSet, splits: Splits, images: Images, backbone: Backbone
+) -> dict[str, Any]:
     cell, method = run.cell, run.settings["method"]
     given = drawn(splits, image_set.dataset, cell.shots, cell.seed)
     if method["permuted_labels"]:
         given = with_permuted_labels(given, cell.seed or 0)
-    symptoms, test_of = image_set.symptoms, {"test": given.test}
+    symptoms, test_of = run.symptoms, {"test": given.test}
     novel_classes: tuple[str, ...] = ()
     if cell.task == "base-to-novel":
         base_classes, novel_classes = halves(splits.train.classes)
@@ -127,7 +147,7 @@ def _measured(
             val=of_classes(given.val, base_classes),
             test=test_of["base"],
         )
-        symptoms = symptoms_of(image_set.symptoms, base_classes)
+        symptoms = symptoms_of(run.symptoms, base_classes)
 
     started = time.perf_counter(), time.process_time()
     fitted, chosen = _fit(method, given, backbone, symptoms, cell.seed)
@@ -137,16 +157,19 @@ def _measured(
     predict = dict.fromkeys(test_of, learned)
     if novel_classes:
         again = partial(create, method["name"], backbone, options=chosen["options"], seed=cell.seed)
-        novel_symptoms = symptoms_of(image_set.symptoms, novel_classes)
+        novel_symptoms = symptoms_of(run.symptoms, novel_classes)
         predict["novel"] = on_new_classes(fitted, again, novel_symptoms, given.train, novel_classes)
 
     started = time.perf_counter()
-    predictions = {part: _predictions(predict[part], table, image_set) for part, table in test_of.items()}
+    said = {part: _probabilities(predict[part], table) for part, table in test_of.items()}
     predict_seconds = time.perf_counter() - started
-    metrics: dict[str, Any] = {
-        part: evaluate(one.probabilities, one.labels, one.classes, groups=one.groups).to_json()
-        for part, one in predictions.items()
-    }
+    predictions, metrics = {}, dict[str, Any]()
+    for part, table in test_of.items():
+        check_inputs(said[part], table.labels.cpu().numpy(), table.classes)
+        predictions[part] = packed(said[part], table.classes)
+        one = unpacked(predictions[part], images)  # figures are of what is kept, to be made again exactly
+        found = evaluate(one.probabilities, one.labels, one.classes, groups=one.groups)
+        metrics[part] = {figure: getattr(found, figure).to_json() for figure in FIGURES}
     if novel_classes:
         metrics["harmonic_mean"] = {
             figure: harmonic_mean(*(metrics[part][figure]["value"] for part in ("base", "novel")))
@@ -166,7 +189,8 @@ def _measured(
             "fit_processor": fit_seconds[1],
             "predict": predict_seconds,
         },
-    }, predictions
+        "predictions": predictions,
+    }
 
 
 def _fit(
@@ -215,18 +239,13 @@ def _probabilities(predict: Predict, table: Table) -> Float[np.ndarray, "image c
     return np.concatenate([np.empty((0, len(table.classes))), *of_parts])
 
 
-def _predictions(predict: Predict, table: Table, image_set: ImageSet) -> Predictions:
+def _test_images(test: Table, image_set: ImageSet) -> Images:
     group_of = {sample.path: sample.group for sample in image_set.dataset}
-    return Predictions(
-        classes=table.classes,
-        ids=tuple(map(image_id, table.contents)),
-        groups=tuple(
-            group_id(group_of[path], content)
-            for path, content in zip(table.paths, table.contents, strict=True)
-        ),
-        labels=table.labels.cpu().numpy(),
-        probabilities=rounded(_probabilities(predict, table)),
-    )
+    ids = tuple(map(image_id, test.contents))
+    groups = [group_id(group_of[path], content) for path, content in
+              zip(test.paths, test.contents, strict=True)]  # fmt: skip
+    labels = test.labels.cpu().numpy()
+    return Images(image_set.label, test.classes, ids, numbered(groups, ids), labels)
 
 
 def _counts(table: Table) -> list[int]:

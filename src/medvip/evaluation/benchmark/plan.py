@@ -24,7 +24,7 @@ from medvip.evaluation.benchmark.cells import (
     method_settings,
 )
 from medvip.evaluation.benchmark.records import group_id, read_record
-from medvip.evaluation.benchmark.rows import check_creation
+from medvip.evaluation.benchmark.rows import check_creation, learned_row
 from medvip.evaluation.benchmark.study import DataEntry, Study, backbone_label
 from medvip.features import Augmentation
 from medvip.images import content_hash, load_dataset
@@ -83,6 +83,8 @@ class Run:
         Which it is.
     settings, digest
         What decides its numbers, the backbone's weights aside, and the hash of that.
+    symptoms
+        The row's own, else the data set's.
     impossible
         Why it cannot be, if so. A backbone that the method cannot work on shows when it is loaded.
     """
@@ -90,6 +92,7 @@ class Run:
     cell: Cell
     settings: dict[str, Any]
     digest: str
+    symptoms: SymptomSet | None
     impossible: str | None = None
 
 
@@ -186,31 +189,39 @@ def plan_study(study: Study, folder: Path, data: Path | None = None, *, verify: 
         for entry in study.method
     }
     sets: dict[str, ImageSet] = {}
+    symptoms_for: dict[tuple[str, str], SymptomSet | None] = {}
     for entry in study.data:
         image_set = attempt(f"data {entry.label}", lambda entry=entry: _read_set(entry, folder, data, verify))
         if image_set is None:
             continue
         sets[entry.label] = image_set
         notes += [f"{entry.label}: {note}" for note in image_set.dataset.notes]
-        for title, wanted in settings.items():
-            if wanted is not None:
-                attempt(
-                    f"row {title} on {entry.label}",
-                    lambda wanted=wanted, image_set=image_set: _check_row(wanted, image_set.symptoms),
+        for row in study.method:
+            where, own = f"row {row.title} on {entry.label}", learned_row(study, row).symptoms
+            symptoms = image_set.symptoms
+            if own is not None:
+                classes = image_set.dataset.classes
+                symptoms = attempt(
+                    where, lambda own=own, classes=classes: _read_symptoms(own, classes, folder, data)
                 )
+            symptoms_for[entry.label, row.title] = symptoms
+            if (wanted := settings[row.title]) is not None and (own is None or symptoms is not None):
+                attempt(where, lambda wanted=wanted, symptoms=symptoms: _check_row(wanted, symptoms))
     runs = []
     if all(value is not None for value in settings.values()):
-        runs = [_run(cell, sets, settings) for cell in cells_of(study) if cell.data in sets]
+        runs = [
+            _run(cell, sets[cell.data], settings[cell.row], symptoms_for[cell.data, cell.row])
+            for cell in cells_of(study)
+            if cell.data in sets
+        ]
     return Plan(study, sets, backbones, tuple(runs), tuple(dict.fromkeys(problems)), tuple(notes))
 
 
-def _run(cell: Cell, sets: dict[str, ImageSet], settings: dict[str, dict[str, Any]]) -> Run:
-    image_set = sets[cell.data]
+def _run(cell: Cell, image_set: ImageSet, method: dict[str, Any], symptoms: SymptomSet | None) -> Run:
     with_backbone = cell.backbone is not None
-    symptoms = image_set.symptoms
     decisive = {
         "protocol": PROTOCOL,
-        "method": settings[cell.row],
+        "method": method,
         "shots": cell.shots,
         "seed": cell.seed,
         "task": cell.task,
@@ -225,8 +236,8 @@ def _run(cell: Cell, sets: dict[str, ImageSet], settings: dict[str, dict[str, An
         if symptoms and with_backbone
         else None,
     }
-    why_not = impossible(cell, settings[cell.row], len(image_set.dataset.classes))
-    return Run(cell, decisive, digest_of(decisive), why_not)
+    why_not = impossible(cell, method, len(image_set.dataset.classes))
+    return Run(cell, decisive, digest_of(decisive), symptoms, why_not)
 
 
 def _check_row(settings: dict[str, Any], symptoms: SymptomSet | None) -> None:
@@ -236,7 +247,7 @@ def _check_row(settings: dict[str, Any], symptoms: SymptomSet | None) -> None:
         except UsageError as error:
             if symptoms is not None or "symptoms" not in error.problem:
                 raise
-            fix = 'write symptoms = "..." in that [[data]], or leave the row out'
+            fix = 'write symptoms = "..." in that [[data]] or row, or leave the row out'
             raise UsageError(error.problem, fix=fix) from error
 
 
@@ -249,10 +260,6 @@ def _views(augmentation: Augmentation) -> dict[str, Any] | None:
 def _read_set(entry: DataEntry, folder: Path, data: Path | None, verify: bool) -> ImageSet:
     split_file = None if entry.split_file is None else _found(entry.split_file, folder, data)
     augmentation = Augmentation(views=entry.views, scale=(0.08, 1.0) if entry.crop else None, flip=entry.flip)
-    symptoms = None
-    if entry.symptoms is not None:
-        place = _found(entry.symptoms, folder, data)
-        symptoms = SymptomSet.load(place if place.is_file() else entry.symptoms)
     dataset = load_dataset(
         _found(entry.path, folder, data),
         split_file=split_file,
@@ -260,11 +267,20 @@ def _read_set(entry: DataEntry, folder: Path, data: Path | None, verify: bool) -
         allow_leakage=entry.allow_leakage,
         verify=verify,
     )
-    if symptoms is not None:
-        symptoms.for_classes(dataset.classes)
+    symptoms = None
+    if entry.symptoms is not None:
+        symptoms = _read_symptoms(entry.symptoms, dataset.classes, folder, data)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         contents = tuple(pool.map(content_hash, [sample.path for sample in dataset]))
     return ImageSet(entry.label, dataset, contents, symptoms, augmentation)
+
+
+def _read_symptoms(name: str, classes: tuple[str, ...], folder: Path, data: Path | None) -> SymptomSet:
+    """A symptom file, or a ready-made set; it has to have these classes."""
+    place = _found(name, folder, data)
+    symptoms = SymptomSet.load(place if place.is_file() else name)
+    symptoms.for_classes(classes)
+    return symptoms
 
 
 def _found(path: str, folder: Path, data: Path | None) -> Path:

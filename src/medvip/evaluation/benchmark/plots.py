@@ -1,4 +1,4 @@
-"""A study's pictures: figures against shots, and critical-difference diagrams. As SVG and PNG.
+"""A study's pictures: figures against shots, and critical-difference diagrams. As SVG.
 
 Colours are Okabe and Ito's, which the colour-blind tell apart; lines differ by marker and dash too,
 so that they can be told apart in black and white. Drawn only where matplotlib is installed.
@@ -17,13 +17,12 @@ from medvip.atomic import write_atomically
 from medvip.evaluation.benchmark.cells import file_name
 from medvip.evaluation.benchmark.rows import learned_row, row_class
 from medvip.evaluation.benchmark.study import Study, backbone_label
-from medvip.evaluation.benchmark.summary import Place, Ranking, Summary
+from medvip.evaluation.benchmark.summary import SHOWN, Place, Ranking, Summary, how_many
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D00")
 MARKERS = "osD^vP*X"
 DASHES = ("-", "--", "-.", ":")
 OTHERS = "other methods"
-DRAWN = {"accuracy": "accuracy", "macro_f1": "macro-F1", "auroc": "AUROC"}
 SETTINGS: dict[Any, Any] = {
     "text.parse_math": False,  # a label may hold a dollar sign
     "svg.hashsalt": "medvip",  # the same picture gives the same file
@@ -31,7 +30,6 @@ SETTINGS: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "figure.dpi": 150,
 }
 
 
@@ -55,12 +53,12 @@ def draw_plots(summary: Summary, folder: Path) -> tuple[list[Path], list[str]]:
             places = [p for p in summary.places if (p.data, p.backbone) == (entry.label, backbone)]
             if len({p.shots for p in places}) < 2:
                 continue
-            for figure in DRAWN:
+            for figure in SHOWN:
                 stem = f"curve_{file_name(entry.label)}_{file_name(backbone)}_{figure}"
-                files += _kept(curves(study, places, figure), folder / stem)
+                files.append(_kept(curves(study, places, figure), folder / f"{stem}.svg"))
         for ranking in summary.rankings:
             stem = f"ranks_{file_name(ranking.backbone)}_{ranking.shots}-shots_{ranking.figure}"
-            files += _kept(critical_difference_diagram(ranking), folder / stem)
+            files.append(_kept(critical_difference_diagram(ranking), folder / f"{stem}.svg"))
     return files, []
 
 
@@ -78,8 +76,7 @@ def curves(study: Study, places: Sequence[Place], figure: str) -> Any:
 
     picture = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes: Any = picture.subplots()
-    # In the order of their number, "all" last.
-    shots = sorted({p.shots for p in places}, key=lambda s: math.inf if s == "all" else s)
+    shots = sorted({p.shots for p in places}, key=how_many)
     at = {value: position for position, value in enumerate(shots)}
     for row in (entry.title for entry in study.method):
         found = sorted((p for p in places if p.row == row), key=lambda p: at[p.shots])
@@ -88,7 +85,7 @@ def curves(study: Study, places: Sequence[Place], figure: str) -> Any:
             _draw_row(axes, study, row, found, at, figure)
     axes.set_xticks(range(len(shots)), [str(value) for value in shots])
     axes.set_xlabel("training pictures a class")
-    axes.set_ylabel(DRAWN[figure])
+    axes.set_ylabel(SHOWN[figure])
     axes.set_title(f"{places[0].data}, {places[0].backbone}", fontsize=9)
     picture.legend(loc="outside right upper", fontsize=7, frameon=False)
     return picture
@@ -163,7 +160,7 @@ def critical_difference_diagram(ranking: Ranking) -> Any:
         text = f"{row} {rank:.2f}" if left else f"{rank:.2f} {row}"
         axes.text(end, y, text, ha="right" if left else "left", va="center", fontsize=7)
     axes.set_title(
-        f"mean rank by {DRAWN[ranking.figure]} over {ranking.sets} data sets, {ranking.shots} shots",
+        f"mean rank by {SHOWN[ranking.figure]} over {ranking.sets} data sets, {ranking.shots} shots",
         fontsize=8,
         pad=14,
     )
@@ -188,11 +185,8 @@ def joined(mean_ranks: Sequence[float], difference: float) -> list[tuple[int, in
     return found
 
 
-def _kept(picture: Any, stem: Path) -> list[Path]:
-    files = []
-    for ending, extra in (("svg", {"metadata": {"Date": None}}), ("png", {"metadata": {"Software": None}})):
-        buffer = io.BytesIO()
-        picture.savefig(buffer, format=ending, **extra)
-        files.append(stem.with_name(f"{stem.name}.{ending}"))
-        write_atomically(files[-1], buffer.getvalue())
-    return files
+def _kept(picture: Any, file: Path) -> Path:
+    buffer = io.BytesIO()
+    picture.savefig(buffer, format="svg", metadata={"Date": None})
+    write_atomically(file, buffer.getvalue())
+    return file

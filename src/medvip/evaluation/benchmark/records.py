@@ -1,52 +1,74 @@
-"""One run on disk: a JSON file with all that decided it, its figures, and its test probabilities.
+"""One run on disk: a JSON file with all that decided it, its figures, and what it said of each test image.
 
-Everything that tables, tests and intervals need is in there, so they can be made again without a
-run. Pictures are named by a part of their content's hash and patients by a hash, never by file
-names. Where there are many pictures the probabilities lie in an ``.npz`` file beside it.
+Everything that tables, tests and intervals need is there, so they can be made again without a run.
+What all runs of a data set share, its test images, lies once in ``OUT/images``; a run names that file
+with its hash. Pictures are named by a part of their content's hash, patients are numbered.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import io
 import json
+import os
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from medvip.atomic import write_atomically
+from medvip.evaluation.benchmark.cells import file_name
 
-FORMAT = "medvip-benchmark-run"
-VERSION = 1
+FORMAT, IMAGES_FORMAT = "medvip-benchmark-run", "medvip-benchmark-images"
+VERSION = 2
 LETTERS = 12
-"""Of a hash, to name a picture or a group by: 48 bits tell 100,000 pictures apart."""
-DIGITS = 12
-"""Of a probability. Figures are computed from the rounded ones, so that they can be made again.
+"""Of a hash, to name a picture or a file by: 48 bits tell 100,000 pictures apart."""
+LEAST = 1e-38
+"""Probabilities below are kept as this: zero has no logarithm."""
 
-Fewer would change figures: a strongly regularised classifier says 0.5000001 and 0.4999999, which is
-an order of the images, and a prediction, that six digits lose.
-"""
-MOST_IN_JSON = 20_000
-"""Numbers; more go into an ``.npz`` file."""
+
+@dataclass(frozen=True)
+class Images:
+    """The test images of a data set.
+
+    Attributes
+    ----------
+    data
+        Label of the data set.
+    classes
+        Of the data set.
+    ids, groups
+        Of each image: part of its content's hash, and the number of its group (`numbered`).
+    labels
+        Of each image: its class, as a position in `classes`.
+    """
+
+    data: str
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    labels: Int[np.ndarray, "image"]
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a run said of the test images.
+    """What a run said of the test images, or of those of some classes.
 
     Attributes
     ----------
     classes
         Of the columns.
     ids, groups
-        Of each image: part of its content's hash, and its group (patient), hashed.
+        As in `Images`.
     labels
         Of each image: its class, as a position in `classes`.
     probabilities
-        Rounded to `DIGITS` significant digits.
+        As they are read back.
     """
 
     classes: tuple[str, ...]
@@ -56,25 +78,13 @@ class Predictions:
     probabilities: Float[np.ndarray, "image class"]
 
 
-def rounded(probabilities: Float[np.ndarray, "image class"]) -> Float[np.ndarray, "image class"]:
-    """To `DIGITS` significant digits, as the file keeps them.
-
-    Examples
-    --------
-    >>> rounded(np.array([[1 / 3, 2 / 3]])).tolist()
-    [[0.333333333333, 0.666666666667]]
-    """
-    texts = np.char.mod(f"%.{DIGITS}g", probabilities.astype(np.float64))
-    return texts.astype(np.float64)
-
-
 def image_id(content: str) -> str:
     """Name of a picture: part of the hash of its content."""
     return content[:LETTERS]
 
 
 def group_id(group: str | None, content: str) -> str:
-    """Name of a group; a picture of which no group is known is its own.
+    """What stands for a group where a data set is hashed; a picture without one is its own.
 
     Examples
     --------
@@ -86,61 +96,107 @@ def group_id(group: str | None, content: str) -> str:
     return "g" + hashlib.sha256(group.encode()).hexdigest()[: LETTERS - 1]
 
 
-def write_record(file: Path, record: dict[str, Any], predictions: dict[str, Predictions]) -> None:
+def numbered(groups: Sequence[str], ids: Sequence[str]) -> tuple[str, ...]:
+    """Groups by number, in the order of the pictures' ids: no name of a patient can be guessed back.
+
+    Examples
+    --------
+    >>> numbered(["anna", "berta", "anna"], ["c3", "a1", "b2"])
+    ('g1', 'g0', 'g1')
+    """
+    numbers: dict[str, int] = {}
+    for row in sorted(range(len(ids)), key=lambda row: ids[row]):
+        numbers.setdefault(groups[row], len(numbers))
+    return tuple(f"g{numbers[group]}" for group in groups)
+
+
+def packed(probabilities: Float[np.ndarray, "image class"], classes: tuple[str, ...]) -> dict[str, Any]:
+    """Probabilities as a record keeps them: log p - log p of the last class, float32, in base64.
+
+    A logarithm keeps the order of the images where a strongly regularised classifier says 0.5000001
+    and 0.4999999, which few digits of a probability lose.
+
+    Examples
+    --------
+    >>> packed(np.array([[0.5, 0.5]]), ("a", "b"))
+    {'classes': ['a', 'b'], 'log_ratios': 'AAAAAA=='}
+    """
+    logs = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
+    ratios = (logs[:, :-1] - logs[:, -1:]).astype("<f4")
+    return {"classes": list(classes), "log_ratios": base64.b64encode(ratios.tobytes()).decode("ascii")}
+
+
+def unpacked(part: dict[str, Any], images: Images) -> Predictions:
+    """What `packed` kept: of the images whose class is one of the part's, in their order.
+
+    Raises
+    ------
+    ValueError
+        It is not as long as there are images, or names a class that they have not.
+
+    Examples
+    --------
+    >>> images = Images("x", ("a", "b"), ("1f", "2e"), ("g0", "g1"), np.array([1, 0]))
+    >>> probabilities = np.array([[0.25, 0.75], [1.0, 0.0]])
+    >>> unpacked(packed(probabilities, ("a", "b")), images).probabilities.round(6).tolist()
+    [[0.25, 0.75], [1.0, 0.0]]
+    """
+    classes = tuple(part["classes"])
+    new = np.full(len(images.classes), -1)
+    new[[images.classes.index(name) for name in classes]] = range(len(classes))
+    rows = np.flatnonzero(new[images.labels] >= 0)
+    ratios = np.frombuffer(base64.b64decode(part["log_ratios"], validate=True), dtype="<f4")
+    logits = np.zeros((len(rows), len(classes)))
+    logits[:, :-1] = ratios.reshape(len(rows), len(classes) - 1)
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return Predictions(
+        classes,
+        tuple(images.ids[row] for row in rows),
+        tuple(images.groups[row] for row in rows),
+        new[images.labels][rows],
+        odds / odds.sum(axis=1, keepdims=True),
+    )
+
+
+def write_record(file: Path, record: dict[str, Any], images: Images | None = None) -> None:
     """Write a run's record, whole or not at all: one key a line.
 
     Parameters
     ----------
     file
-        Where to.
+        Where to: ``OUT/runs/DATA/BACKBONE/ROW/NAME.json`` (`Cell.path`).
     record
-        All but the predictions.
-    predictions
-        By part: ``test``, or ``base`` and ``novel``. Empty for a run that failed.
+        With ``predictions``, by part (``test``, or ``base`` and ``novel``) as `packed` gives them.
+    images
+        That these are of; None for a run that failed.
     """
-    parts: dict[str, Any] = {}
-    numbers = sum(one.probabilities.size + 3 * len(one.ids) for one in predictions.values())
-    arrays: dict[str, np.ndarray] = {}
-    for name, one in predictions.items():
-        parts[name] = {"classes": list(one.classes)}
-        if numbers > MOST_IN_JSON:
-            arrays |= {
-                f"{name}_ids": np.array(one.ids, dtype=f"U{LETTERS}"),
-                f"{name}_groups": np.array(one.groups, dtype=f"U{LETTERS}"),
-                f"{name}_labels": one.labels.astype(np.int32),
-                f"{name}_probabilities": one.probabilities,
-            }
-        else:
-            parts[name] |= {
-                "ids": list(one.ids),
-                "groups": list(one.groups),
-                "labels": one.labels.tolist(),
-                "probabilities": one.probabilities.tolist(),
-            }
-    if arrays:
-        packed = io.BytesIO()
-        np.savez_compressed(packed, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
-        beside = file.with_suffix(".npz")
-        write_atomically(beside, packed.getvalue())
-        parts["file"] = {"name": beside.name, "sha256": hashlib.sha256(packed.getvalue()).hexdigest()}
-    whole = {"format": FORMAT, "version": VERSION} | record | {"predictions": parts}
-    lines = [
-        f"{json.dumps(key)}: {json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(',', ':'))}"
-        for key, value in whole.items()
-    ]
-    write_atomically(file, "{\n" + ",\n".join(lines) + "\n}\n")
+    named = {} if images is None else {"images": _write_images(_images_folder(file), images)}
+    parts = {"predictions": record.get("predictions", {}) | named}
+    write_atomically(file, _as_json({"format": FORMAT, "version": VERSION} | record | parts))
 
 
 def read_record(file: Path) -> dict[str, Any] | None:
-    """A run's record; None when there is none, or none that can be read."""
+    """A run's record; None when there is none, or none of which everything can be read back.
+
+    So the record of a run whose file of images is missing or altered is none: the run is done again.
+    """
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(record, dict) or (record.get("format"), record.get("version")) != (FORMAT, VERSION):
         return None
-    whole = all(isinstance(record.get(key), dict) for key in ("settings", "made", "predictions"))
-    return record if whole and isinstance(record["settings"].get("method"), dict) else None
+    if not all(isinstance(record.get(key), dict) for key in ("cell", "settings", "made", "predictions")):
+        return None
+    if not isinstance(record["settings"].get("method"), dict):
+        return None
+    if record.get("status") == "done":
+        try:
+            for part in ("test",) if record["cell"]["task"] == "all-classes" else ("base", "novel"):
+                read_predictions(file, record, part)
+        except (ValueError, KeyError, TypeError, OSError):
+            return None
+    return record
 
 
 def read_predictions(file: Path, record: dict[str, Any], part: str = "test") -> Predictions:
@@ -148,34 +204,83 @@ def read_predictions(file: Path, record: dict[str, Any], part: str = "test") -> 
 
     Raises
     ------
-    ValueError
-        The file beside it is missing or is not the one that was written with it.
+    ValueError, KeyError, TypeError, OSError
+        The file of images is missing or is not the one that was written with it, or the record is
+        damaged.
     """
-    parts = record["predictions"]
-    kept = parts[part]
-    if "file" not in parts:
-        return Predictions(
-            tuple(kept["classes"]),
-            tuple(kept["ids"]),
-            tuple(kept["groups"]),
-            np.array(kept["labels"], dtype=np.int64),
-            np.array(kept["probabilities"], dtype=np.float64),
-        )
-    beside = file.with_suffix(".npz")
-    try:
-        packed = beside.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{beside.name} cannot be read: {error.strerror}") from error
-    if hashlib.sha256(packed).hexdigest() != parts["file"]["sha256"]:
-        raise ValueError(f"{beside.name} is not the file that was written with {file.name}")
-    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-        return Predictions(
-            tuple(kept["classes"]),
-            tuple(map(str, arrays[f"{part}_ids"])),
-            tuple(map(str, arrays[f"{part}_groups"])),
-            arrays[f"{part}_labels"].astype(np.int64),
-            arrays[f"{part}_probabilities"].astype(np.float64),
-        )
+    named = record["predictions"]["images"]
+    place = _images_folder(file) / PurePath(named["file"]).name
+    images = _read_images(place, named["sha256"], place.stat().st_mtime_ns)
+    return unpacked(record["predictions"][part], images)
+
+
+def _images_folder(file: Path) -> Path:
+    """``OUT/images`` of ``OUT/runs/DATA/BACKBONE/ROW/NAME.json``."""
+    return file.parents[4] / "images"
+
+
+def _write_images(folder: Path, images: Images) -> dict[str, str]:
+    """Write the file if it is not there; its name, which tells its content, and its hash."""
+    content = (
+        {"format": IMAGES_FORMAT, "version": VERSION} | vars(images) | {"labels": images.labels.tolist()}
+    )
+    text = _as_json(content).encode()
+    sha256 = hashlib.sha256(text).hexdigest()
+    file = folder / f"{file_name(images.data)}-{sha256[:LETTERS]}.json"
+    if not file.is_file() or file.read_bytes() != text:
+        write_atomically(file, text)
+    return {"file": file.name, "sha256": sha256}
+
+
+@lru_cache(maxsize=16)
+def _read_images(file: Path, sha256: str, changed: int) -> Images:
+    """Kept in memory; `changed` tells a file from what it was before."""
+    text = file.read_bytes()
+    if hashlib.sha256(text).hexdigest() != sha256:
+        raise ValueError(f"{file.name} is not the file that the run was written with")
+    read = json.loads(text)
+    classes, ids, groups = (tuple(read[name]) for name in ("classes", "ids", "groups"))
+    return Images(read["data"], classes, ids, groups, np.array(read["labels"], dtype=np.int64))
+
+
+def _as_json(content: dict[str, Any]) -> str:
+    lines = [
+        f"{json.dumps(key)}: {json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(',', ':'))}"
+        for key, value in content.items()
+    ]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+_PLACES = re.compile(
+    r"file:\S+|(?<![\w./\\~-])(?:[A-Za-z]:|~)?(?:/|\\{1,2})[^\s/\\'\":;,()<>|][^\s'\":;,()<>|]*"
+)
+_PICTURES = re.compile(r"[^\s'\":;,()<>|]+\.(?:png|jpe?g|bmp|gif|tiff?|webp|dcm|npy|npz)\b", re.IGNORECASE)
+
+
+def private(text: str, paths: Iterable[str] = ()) -> str:
+    """Text without names of pictures and without absolute paths, which may name a patient or a user.
+
+    Parameters
+    ----------
+    text
+        Of an error or a warning.
+    paths
+        Of the pictures that it may name.
+
+    Examples
+    --------
+    >>> private("/data/a.png and Anna (1).png are cut off; see http://a.org/b", ["/x/Anna (1).png"])
+    '[path] and [picture] are cut off; see http://a.org/b'
+    """
+    met = sorted(
+        (PurePath(path) for path in paths if PurePath(path).name in text), key=lambda p: -len(p.name)
+    )
+    for path in met:
+        for first in range(len(path.parts)):
+            text = text.replace(str(PurePath(*path.parts[first:])), "[picture]")
+    for known in (Path.cwd(), Path.home()):  # these may hold spaces
+        text = text.replace(f"{known}{os.sep}", os.sep)
+    return _PICTURES.sub("[picture]", _PLACES.sub("[path]", text))
 
 
 def one_line(text: str, limit: int = 400) -> str:

@@ -13,10 +13,11 @@ from medvip.backbones import Backbone, load_backbone
 from medvip.backbones.loading import resolve_device
 from medvip.backbones.protocol import encode_texts
 from medvip.errors import MedvipError, RunError, UsageError
+from medvip.evaluation.benchmark.cells import Cell
 from medvip.evaluation.benchmark.cues import FINGERPRINT, compute_cues
-from medvip.evaluation.benchmark.one_run import failure, heading
+from medvip.evaluation.benchmark.one_run import failure, heading, words_of
 from medvip.evaluation.benchmark.plan import Plan, Run, plan_study, state_of
-from medvip.evaluation.benchmark.records import one_line, read_record, write_record
+from medvip.evaluation.benchmark.records import one_line, private, read_record, write_record
 from medvip.evaluation.benchmark.rows import needs_pixels, unsuitable
 from medvip.evaluation.benchmark.schedule import Key, Schedule, key_of
 from medvip.evaluation.benchmark.study import load_study
@@ -108,20 +109,27 @@ def run_study(
             if run.impossible is not None:
                 _record_impossible(run, folder, None, run.impossible)
         with watched(one_line(read.name), quiet=quiet) as show:
-            _perform(plan, place, workers, show, quiet)
+            for note in plan.notes:
+                show(None, f"note: {one_line(note)}")
+            told = _perform(plan, place, workers, show, quiet)
+            show(None, "making tables")
         failures = []
         for run in plan.runs:
             record = read_record(folder / run.cell.path)
             if run.impossible is None and record is not None and record.get("status") == "failed":
-                failures.append((run.cell.words, str(record.get("reason"))))
+                failures.append((run.cell.words, told.get(run.cell, str(record.get("reason")))))
         return StudyResult(plan, tuple(failures), write_tables(read, folder))
 
 
-def _perform(plan: Plan, place: Place, workers: int | None, show: Show, quiet: bool) -> None:
-    sources, todo = _prepared(plan, place, show, quiet)
+def _perform(plan: Plan, place: Place, workers: int | None, show: Show, quiet: bool) -> dict[Cell, str]:
+    """Do what is not done; why runs failed, in words for a terminal."""
+    told: dict[Cell, str] = {}
+    sources, todo, there = _prepared(plan, place, show, told, quiet)
+    if there:
+        show(None, f"{there} of {there + len(todo)} runs are there already")
     if not todo:
-        return
-    schedule, standing = Schedule(todo), Standing(len(todo))
+        return told
+    schedule, standing = Schedule(todo), Standing(there + len(todo), there)
     if workers is None:
         on_gpu = resolve_device(place.device).type == "cuda"
         workers = 1 if on_gpu else _processors()
@@ -133,6 +141,7 @@ def _perform(plan: Plan, place: Place, workers: int | None, show: Show, quiet: b
             standing.done += 1
             if outcome.status == "failed":
                 standing.failed += 1
+                told[outcome.run.cell] = str(outcome.reason)
                 said = f"failed: {outcome.run.cell.words}: {outcome.reason}"
         standing.running = [run.cell.words for run in running]
         standing.seconds_left = schedule.seconds_left(workers or 1, running)
@@ -142,10 +151,13 @@ def _perform(plan: Plan, place: Place, workers: int | None, show: Show, quiet: b
         perform_here(schedule, sources, place, report)
     else:
         perform_in_workers(schedule, sources, place, workers, report)
+    return told
 
 
-def _prepared(plan: Plan, place: Place, show: Show, quiet: bool) -> tuple[dict[Key, Source], list[Run]]:
-    """Vectors computed and kept; where they are, and the runs that are not done.
+def _prepared(
+    plan: Plan, place: Place, show: Show, told: dict[Cell, str], quiet: bool
+) -> tuple[dict[Key, Source], list[Run], int]:
+    """Vectors computed and kept; where they are, the runs that are not done, and how many are.
 
     Where a backbone cannot be loaded or a picture cannot be encoded, the runs are recorded as failed;
     where a method cannot work on its backbone, as not possible.
@@ -156,19 +168,31 @@ def _prepared(plan: Plan, place: Place, show: Show, quiet: bool) -> tuple[dict[K
             wanted.setdefault(run.cell.backbone, []).append(run)
     sources: dict[Key, Source] = {}
     todo: list[Run] = []
+    there = 0
+
+    def failed(runs: list[Run], fingerprint: str | None, error: MedvipError) -> None:
+        for run in runs:
+            record = read_record(place.out / run.cell.path)
+            if state_of(run, record, fingerprint) != "done":
+                said = failure(error, plan.sets[run.cell.data])
+                write_record(place.out / run.cell.path, heading(run, fingerprint, None) | said)
+                told[run.cell] = words_of(error)
+        show(None, f"failed: {len(runs)} runs: {words_of(error)}")
+
     for label, runs in wanted.items():
         name = None if label is None else plan.backbones[label]
         try:
             backbone = None if name is None else load_backbone(name, device=place.device)
             fingerprint = FINGERPRINT if backbone is None else backbone.fingerprint
         except MedvipError as error:
-            _record_failures(runs, place.out, None, error, show)
+            failed(runs, None, error)
             continue
         missing = [
             run
             for run in runs
             if state_of(run, read_record(place.out / run.cell.path), fingerprint) != "done"
         ]
+        there += len(runs) - len(missing)
         if backbone is not None:
             missing = [run for run in missing if _is_suitable(plan, run, backbone, place.out)]
         if missing and backbone is not None:
@@ -179,11 +203,11 @@ def _prepared(plan: Plan, place: Place, show: Show, quiet: bool) -> tuple[dict[K
                 if not all(needs_pixels(run.settings["method"]["name"]) for run in of_key):
                     _encode(plan, key, backbone, place, quiet)
             except MedvipError as error:
-                _record_failures(of_key, place.out, fingerprint, error, show)
+                failed(of_key, fingerprint, error)
                 continue
             sources[key] = Source(plan.sets[key[0]], name, fingerprint)
             todo += of_key
-    return sources, todo
+    return sources, todo, there
 
 
 def _encode(plan: Plan, key: Key, backbone: Backbone | None, place: Place, quiet: bool) -> None:
@@ -203,29 +227,18 @@ def _encode(plan: Plan, key: Key, backbone: Backbone | None, place: Place, quiet
 
 def _is_suitable(plan: Plan, run: Run, backbone: Backbone, out: Path) -> bool:
     """Whether the method can work on that backbone; recorded where not."""
-    reason = unsuitable(run.settings["method"], plan.sets[run.cell.data].symptoms, backbone)
+    reason = unsuitable(run.settings["method"], run.symptoms, backbone)
     if reason is not None:
         _record_impossible(run, out, backbone.fingerprint, reason)
     return reason is None
 
 
 def _record_impossible(run: Run, out: Path, fingerprint: str | None, reason: str) -> None:
-    said = {"status": "not possible", "reason": one_line(reason)}
+    said = {"status": "not possible", "reason": one_line(private(reason))}
     made = {"digest": run.digest, "fingerprint": fingerprint} | said
     record = read_record(out / run.cell.path) or {}
     if any(record.get(name) != value for name, value in made.items()):
-        write_record(out / run.cell.path, heading(run, fingerprint, None) | said, {})
-
-
-def _record_failures(
-    runs: list[Run], out: Path, fingerprint: str | None, error: MedvipError, show: Show
-) -> None:
-    for run in runs:
-        record = read_record(out / run.cell.path)
-        if state_of(run, record, fingerprint) != "done":
-            said = failure(f"{error.problem} (to mend it: {error.fix})")
-            write_record(out / run.cell.path, heading(run, fingerprint, None) | said, {})
-    show(Standing(len(runs), len(runs), len(runs)), f"failed: {len(runs)} runs: {one_line(error.problem)}")
+        write_record(out / run.cell.path, heading(run, fingerprint, None) | said)
 
 
 @contextlib.contextmanager
@@ -238,11 +251,14 @@ def _alone_in(folder: Path) -> Iterator[None]:
         Somebody does.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    lock = folder / ".lock"
+    with lock.open("w") as file:
         try:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not (lock.exists() and os.path.samestat(lock.stat(), os.fstat(file.fileno()))):
+                raise BlockingIOError  # its owner has removed it just now
         except BlockingIOError as error:
             raise RunError(
                 f"a study is being run in {folder} already", fix="wait for it, or give another --out"
@@ -256,6 +272,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
         finally:
             for left in folder.rglob(".*.part"):
                 left.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # Windows removes no open file
+                lock.unlink()
 
 
 def _processors() -> int:

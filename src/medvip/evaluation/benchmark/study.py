@@ -16,9 +16,10 @@ from pydantic_core import ErrorDetails
 
 from medvip.errors import UsageError
 
+MAJORITY = "majority"
 TRIVIAL_CUES = "trivial-cues"
 LABEL_PERMUTATION = "label-permutation"
-WITHOUT_BACKBONE = ("majority", TRIVIAL_CUES)
+WITHOUT_BACKBONE = (MAJORITY, TRIVIAL_CUES)
 """Rows that look at no vector of a backbone, so that all backbones share them."""
 
 Shots = Annotated[int, Field(ge=1)] | Literal["all"]
@@ -79,12 +80,15 @@ class MethodEntry(_Strict):
         the recipe. All combinations are tried, at most the study's `budget`.
     of
         For ``label-permutation``: the label of the row that is trained on permuted labels.
+    symptoms
+        Instead of those of the data set, so that sets of symptoms can be compared; found like its.
     shots
         Only these of the study's shots, for a method that takes long.
     """
 
     name: str
     label: str = ""
+    symptoms: str | None = None
     options: dict[str, Any] = {}
     tune: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     of: str | None = None
@@ -203,9 +207,10 @@ def _check_names(study: Study, origin: str) -> None:
                 fix=f'write name = "{LABEL_PERMUTATION}" and of = "the label of another row"',
             )
         if entry.of is not None:
-            if entry.options or entry.tune:
+            if entry.options or entry.tune or entry.symptoms:
                 raise UsageError(
-                    f"{where}: {LABEL_PERMUTATION} has the options of the row it is of", fix="remove them"
+                    f"{where}: {LABEL_PERMUTATION} has the options and symptoms of the row it is of",
+                    fix="remove them",
                 )
             others = [other.title for other in study.method if other.of is None]
             _require_among(entry.of, others, f"{where}, of")

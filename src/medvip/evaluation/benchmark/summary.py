@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from medvip.evaluation.benchmark.cells import Cell, Task, cell_run_for, cells_of, digest_of, method_settings
 from medvip.evaluation.benchmark.records import Predictions, read_predictions, read_record
 from medvip.evaluation.benchmark.rows import learned_row, takes_backbone
-from medvip.evaluation.benchmark.study import Study, backbone_label
+from medvip.evaluation.benchmark.study import WITHOUT_BACKBONE, Study, backbone_label
 from medvip.evaluation.bootstrap import group_codes, group_weights, percentile_interval
 from medvip.evaluation.comparison import (
     FIGURES,
@@ -37,7 +37,8 @@ from medvip.evaluation.comparison import (
 RESAMPLES = 1000
 COMPARED = ("macro_f1", "auroc")
 """Figures that are compared by paired bootstrap; accuracy is by McNemar's test."""
-RANKED = ("accuracy", "macro_f1", "auroc")
+SHOWN = {"accuracy": "accuracy", "macro_f1": "macro-F1", "auroc": "AUROC"}
+"""Figures with tables, ranks and curves, as these call them."""
 
 Amount = int | Literal["all"]
 
@@ -48,8 +49,10 @@ class Measured:
 
     Attributes
     ----------
-    cell, record
-        Which it is, and what its file holds.
+    cell
+        Which it is.
+    seconds
+        To fit and to predict.
     figures
         On the test images as they are.
     resampled
@@ -59,7 +62,7 @@ class Measured:
     """
 
     cell: Cell
-    record: dict[str, Any]
+    seconds: dict[str, float]
     figures: dict[str, float]
     resampled: dict[str, Float[np.ndarray, "resample"]]
     right: Bool[np.ndarray, "image"]
@@ -140,8 +143,6 @@ class Ranking:
         Of Friedman's test.
     critical_difference
         Nemenyi's, at 5 %.
-    left_out
-        Rows that lack a data set.
     """
 
     backbone: str
@@ -151,7 +152,6 @@ class Ranking:
     sets: int
     p: float
     critical_difference: float
-    left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,16 @@ class Summary:
     new_classes: tuple[NewClasses, ...]
     notes: tuple[str, ...] = field(default=())
 
-    def place(self, data: str, backbone: str, shots: Amount, row: str) -> Place | None:
-        """The place of that name, if it has a run."""
-        for place in self.places:
-            if (place.data, place.backbone, place.shots, place.row) == (data, backbone, shots, row):
-                return place
-        return None
+
+def how_many(shots: int | str) -> float:
+    """For sorting: "all" is the most.
+
+    Examples
+    --------
+    >>> sorted(["all", 16, 4], key=how_many)
+    [4, 16, 'all']
+    """
+    return math.inf if isinstance(shots, str) else float(shots)
 
 
 def summarise(study: Study, out: Path, *, resamples: int = RESAMPLES) -> Summary:
@@ -193,6 +197,8 @@ def summarise(study: Study, out: Path, *, resamples: int = RESAMPLES) -> Summary
     data and weights are still the same, only a run of the study finds out.
     """
     done, notes = _read_done(study, out)
+    alike = _same_images(done)
+    notes += [f"no ranks: {' and '.join(labels)} are the same images" for labels in alike]
     measured: dict[Cell, Measured] = {}
     for data in study.data:
         of_data = {cell: pair for cell, pair in done.items() if cell.data == data.label}
@@ -200,14 +206,18 @@ def summarise(study: Study, out: Path, *, resamples: int = RESAMPLES) -> Summary
         measured |= some
         notes += said
     places = tuple(_places(study, measured))
-    return Summary(
-        study,
-        places,
-        tuple(_comparisons(study, places)),
-        tuple(_rankings(study, places)),
-        tuple(_new_classes(study, done)),
-        tuple(notes),
-    )
+    comparisons = tuple(_comparisons(study, places, notes))
+    rankings = () if alike else tuple(_rankings(study, places, notes))
+    new_classes = tuple(_new_classes(study, done))
+    return Summary(study, places, comparisons, rankings, new_classes, tuple(dict.fromkeys(notes)))
+
+
+def _same_images(done: dict[Cell, tuple[Path, dict[str, Any]]]) -> list[list[str]]:
+    """Labels of data sets that are one and the same."""
+    of_digest: dict[str, dict[str, None]] = {}
+    for cell, (_, record) in done.items():
+        of_digest.setdefault(record["settings"]["data"]["digest"], {})[cell.data] = None
+    return [list(labels) for labels in of_digest.values() if len(labels) > 1]
 
 
 def _read_done(study: Study, out: Path) -> tuple[dict[Cell, tuple[Path, dict[str, Any]]], list[str]]:
@@ -242,11 +252,7 @@ def _measure(
     for cell, (file, record) in runs.items():
         if cell.task != task:
             continue
-        try:
-            said = read_predictions(file, record)
-        except (ValueError, KeyError, TypeError) as error:
-            notes.append(f"left out: {cell.words}: {error}")
-            continue
+        said = read_predictions(file, record)
         if shared is None:
             codes = group_codes(said.groups, len(said.groups))
             number = resamples if codes.max() > 0 else 0  # one patient says nothing about others
@@ -259,7 +265,7 @@ def _measure(
         plain = figures_on(said.probabilities, said.labels, np.ones((1, len(said.labels))))
         measured[cell] = Measured(
             cell,
-            record,
+            record["seconds"],
             {name: float(values[0]) for name, values in plain.items()},
             figures_on(said.probabilities, said.labels, weights),
             said.probabilities.argmax(axis=1) == said.labels,
@@ -303,27 +309,30 @@ def _over_seeds(name: str, runs: Sequence[Measured]) -> Figure:
     return Figure(mean, spread, interval.low, interval.high)
 
 
-def _comparisons(study: Study, places: Sequence[Place]) -> Iterator[Compared]:
+def _comparisons(study: Study, places: Sequence[Place], notes: list[str]) -> Iterator[Compared]:
     for data, backbone, shots in _all_places(study):
         here = [p for p in places if (p.data, p.backbone, p.shots) == (data, backbone, shots)]
-        pairs = list(itertools.combinations(here, 2))
-        if study.reference is not None:
-            pairs = [
-                (first, second) if first.row == study.reference else (second, first)
-                for first, second in pairs
-                if study.reference in (first.row, second.row)
-            ]
+        pairs = []
+        for one, other in itertools.combinations(here, 2):
+            first, second = (other, one) if other.row == study.reference else (one, other)
+            if study.reference not in (None, first.row):
+                continue
+            if runs := _same_seeds(first.runs, second.runs):
+                pairs.append((first, second, runs))
+            else:
+                at = f"{data}, {backbone}, {shots} shots"
+                notes.append(f"not compared, for no seed is common: {first.row} and {second.row}, {at}")
         for figure in ("accuracy", *COMPARED):
-            found = [_compare(first, second, figure) for first, second in pairs]
+            found = [_compare(runs, figure) for _, _, runs in pairs]
             adjusted = holm([difference.p for difference, _ in found])
-            for (first, second), (difference, only), p in zip(pairs, found, adjusted, strict=True):
+            for (first, second, _), (difference, only), p in zip(pairs, found, adjusted, strict=True):
                 names = (data, backbone, shots, first.row, second.row, figure)
                 yield Compared(*names, difference, p, only)
 
 
-def _compare(first: Place, second: Place, figure: str) -> tuple[Difference, tuple[McNemar, ...]]:
-    """Over the seeds that both have; a row that has one run for all seeds meets each of the other's."""
-    both = _same_seeds(first.runs, second.runs)
+def _compare(
+    both: Sequence[tuple[Measured, Measured]], figure: str
+) -> tuple[Difference, tuple[McNemar, ...]]:
     means = [statistics.fmean(run.figures[figure] for run in side) for side in zip(*both, strict=True)]
     resampled = [np.mean([run.resampled[figure] for run in side], axis=0) for side in zip(*both, strict=True)]
     difference = paired_difference(means[0], means[1], resampled[0], resampled[1])
@@ -335,40 +344,38 @@ def _compare(first: Place, second: Place, figure: str) -> tuple[Difference, tupl
 
 
 def _same_seeds(first: Sequence[Measured], second: Sequence[Measured]) -> list[tuple[Measured, Measured]]:
+    """The seeds that both have; a row that has one run for all seeds meets each of the other's."""
     if len(first) == 1 and first[0].cell.seed is None:
         return [(first[0], other) for other in second]
     if len(second) == 1 and second[0].cell.seed is None:
         return [(one, second[0]) for one in first]
     by_seed = {run.cell.seed: run for run in second}
-    both = [(run, by_seed[run.cell.seed]) for run in first if run.cell.seed in by_seed]
-    return both or [(first[0], second[0])]
+    return [(run, by_seed[run.cell.seed]) for run in first if run.cell.seed in by_seed]
 
 
-def _rankings(study: Study, places: Sequence[Place]) -> Iterator[Ranking]:
+def _rankings(study: Study, places: Sequence[Place], notes: list[str]) -> Iterator[Ranking]:
+    """Of the methods; rows that are there for control would only make room between their ranks."""
     sets = [entry.label for entry in study.data]
+    methods = [m.title for m in study.method if m.of is None and m.name not in WITHOUT_BACKBONE]
     if len(sets) < 2:
         return
     for name, shots in itertools.product(study.backbones, study.shots):
         backbone = backbone_label(name)
         at = {(p.data, p.row): p for p in places if (p.backbone, p.shots) == (backbone, shots)}
-        present = [entry.title for entry in study.method if any((s, entry.title) in at for s in sets)]
+        present = [row for row in methods if any((s, row) in at for s in sets)]
         rows = [row for row in present if all((s, row) in at for s in sets)]
+        if missing := [row for row in present if row not in rows]:
+            where = f"{backbone}, {shots} shots"
+            notes.append(f"not ranked, for they lack a data set: {', '.join(missing)} ({where})")
         if len(rows) < 2:
             continue
-        for figure in RANKED:
+        for figure in SHOWN:
             values = np.array([[at[s, row].figures[figure].mean for row in rows] for s in sets])
             if np.isnan(values).any():
                 continue
-            yield Ranking(
-                backbone,
-                shots,
-                figure,
-                dict(zip(rows, ranks(values).mean(axis=0).tolist(), strict=True)),
-                len(sets),
-                friedman_p(values),
-                critical_difference(len(rows), len(sets)),
-                tuple(row for row in present if row not in rows),
-            )
+            mean_ranks = dict(zip(rows, ranks(values).mean(axis=0).tolist(), strict=True))
+            apart = critical_difference(len(rows), len(sets))
+            yield Ranking(backbone, shots, figure, mean_ranks, len(sets), friedman_p(values), apart)
 
 
 def _new_classes(study: Study, done: dict[Cell, tuple[Path, dict[str, Any]]]) -> Iterator[NewClasses]:

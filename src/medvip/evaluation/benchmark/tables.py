@@ -15,84 +15,30 @@ from medvip.atomic import write_atomically
 from medvip.evaluation.benchmark.plots import draw_plots
 from medvip.evaluation.benchmark.study import Study, backbone_label
 from medvip.evaluation.benchmark.summary import (
+    SHOWN,
     Compared,
-    Figure,
     NewClasses,
     Place,
     Ranking,
     Summary,
+    how_many,
     summarise,
 )
-from medvip.evaluation.comparison import FIGURES
+from medvip.evaluation.benchmark.text_tables import Table, markdown_escaped
 
-TITLES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "balanced_accuracy": "balanced accuracy",
-    "auroc": "AUROC",
-    "ece": "ECE",
-}
-SHOWN = ("accuracy", "macro_f1", "auroc")
-"""Figures with a table by shots."""
 ON_TERMINAL = "macro_f1"
 
 EXPLANATION = """\
-Every figure is of test images. ± is the standard deviation over the seeds. Intervals in brackets are
-95 % percentile bootstrap intervals of the mean over the seeds, over patients (groups): they say how much
-other patients of the same kind would change it, not other draws of training pictures. Accuracy is
-compared by McNemar's exact test (several seeds: twice the median p-value), macro-F1 and AUROC by paired
-bootstrap over patients; p-values are corrected by Holm over all pairs of one table. A method that
-learns nothing is the same at every number of shots."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Text in rows and columns.
-
-    Attributes
-    ----------
-    title, columns, rows
-        What is shown. Nothing is escaped.
-    labels
-        How many of the leading columns hold labels that somebody chose; the others hold figures.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    labels: int = 1
-
-    def markdown(self) -> str:
-        """As Markdown."""
-        marks = ["---"] * self.labels + ["---:"] * (len(self.columns) - self.labels)
-        lines = [self.columns, marks, *self.rows]
-        escaped = [
-            [markdown_escaped(cell) if i < self.labels or n == 0 else cell for i, cell in enumerate(line)]
-            for n, line in enumerate(lines)
-        ]
-        escaped[1] = marks
-        body = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
-        return f"### {markdown_escaped(self.title)}\n\n{body}\n"
-
-    def latex(self) -> str:
-        """As a LaTeX table that needs no package."""
-        kinds = "l" * self.labels + "r" * (len(self.columns) - self.labels)
-        lines = [" & ".join(map(latex_escaped, line)) + r" \\" for line in (self.columns, *self.rows)]
-        return "\n".join(
-            [
-                r"\begin{table}",
-                rf"\caption{{{latex_escaped(self.title)}}}",
-                rf"\begin{{tabular}}{{{kinds}}}",
-                r"\hline",
-                lines[0],
-                r"\hline",
-                *lines[1:],
-                r"\hline",
-                r"\end{tabular}",
-                r"\end{table}",
-                "",
-            ]
-        )
+Every figure is of test images. ± is the standard deviation over the seeds. The intervals in the CSV files,
+and those of differences here, are 95 % percentile bootstrap intervals over patients (groups) of the mean
+over the seeds: they say how much other patients of the same kind would change it, not other draws of
+training pictures. Accuracy is compared by McNemar's exact test (several seeds: twice the median p-value),
+which takes images as independent although a patient may have several. Macro-F1 and AUROC are compared by
+paired bootstrap over patients: the difference divided by its standard error, the standard deviation over
+the resamples, taken as normal. p-values are corrected by Holm over all pairs of one table. Ranks are of
+methods, not of rows that are there for control; their p-value is of Friedman's test in the form of Iman
+and Davenport. A method that learns nothing is the same at every number of shots. Tests are shown at the
+largest number of shots; the others, base to novel, and more figures are in the CSV files."""
 
 
 @dataclass(frozen=True)
@@ -121,15 +67,13 @@ def write_tables(study: Study, out: Path) -> Report:
     """Make a study's tables and plots from the records below `out`, and nothing else.
 
     Writes ``tables/results.md``, ``.tex`` and ``.csv``, ``tables/comparisons.csv``, ``ranks.csv``,
-    ``seconds.csv`` and ``base-to-novel.csv``, and ``plots/*.svg`` and ``*.png`` where matplotlib is
-    installed.
+    ``seconds.csv`` and ``base-to-novel.csv``, and ``plots/*.svg`` where matplotlib is installed.
     """
     summary = summarise(study, out)
     by_shots = {figure: list(_by_shots(summary, figure)) for figure in SHOWN}
     rankings = list(_ranking_tables(summary))
     tables = [table for figure in SHOWN for table in by_shots[figure]]
-    tables += [*rankings, *_new_class_tables(summary), *_full(summary), *_comparison_tables(summary)]
-    tables += [_seconds_table(summary)] if summary.places else []
+    tables += [*rankings, *_comparison_tables(summary)]
     notes = list(summary.notes)
     folder = out / "tables"
     texts = {
@@ -179,7 +123,7 @@ def _by_shots(summary: Summary, figure: str) -> Iterable[Table]:
                 if any((row, shots) in found for shots in study.shots)
             ]
             if rows:
-                title = f"{TITLES[figure]}, {entry.label}, {backbone}, by training pictures a class"
+                title = f"{SHOWN[figure]}, {entry.label}, {backbone}, by training pictures a class"
                 yield Table(title, columns, tuple(rows))
         if len(study.data) > 1:
             yield from _mean_over_sets(summary, figure, backbone, columns)
@@ -203,33 +147,17 @@ def _mean_over_sets(
         if any(cells):
             rows.append((row, *cells))
     if rows:
-        title = f"{TITLES[figure]}, mean over {len(study.data)} data sets, {backbone}"
+        title = f"{SHOWN[figure]}, mean over {len(study.data)} data sets, {backbone}"
         yield Table(title, columns, tuple(rows))
 
 
-def _full(summary: Summary) -> Iterable[Table]:
-    """Every figure with its interval: a table for each data set, backbone and number of shots."""
-    columns = ("method", "runs", *(TITLES[figure] for figure in FIGURES))
-    for data, backbone, shots in dict.fromkeys((p.data, p.backbone, p.shots) for p in summary.places):
-        rows = [
-            (
-                p.row,
-                f"{len(p.runs)}/{p.expected}" if len(p.runs) < p.expected else str(len(p.runs)),
-                *(_with_interval(p.figures[figure]) for figure in FIGURES),
-            )
-            for p in summary.places
-            if (p.data, p.backbone, p.shots) == (data, backbone, shots)
-        ]
-        yield Table(f"{data}, {backbone}, {shots_words(shots)}", columns, tuple(rows))
-
-
 def _comparison_tables(summary: Summary) -> Iterable[Table]:
-    """With a reference only: all pairs would be too long to read, they are in the CSV."""
-    reference = summary.study.reference
+    """With a reference and most shots only: all pairs would be too long to read, they are in the CSV."""
+    reference, most = summary.study.reference, max(summary.study.shots, key=how_many)
     if reference is None:
         return
-    columns = ("against", *(f"{TITLES[f]}: difference" for f in SHOWN), *(f"{TITLES[f]}: p" for f in SHOWN))
-    places = dict.fromkeys((c.data, c.backbone, c.shots) for c in summary.comparisons)
+    columns = ("against", *(f"{f}: difference" for f in SHOWN.values()), *(f"{f}: p" for f in SHOWN.values()))
+    places = dict.fromkeys((c.data, c.backbone, c.shots) for c in summary.comparisons if c.shots == most)
     for data, backbone, shots in places:
         here = {
             (c.second, c.figure): c
@@ -265,32 +193,7 @@ def _ranking_tables(summary: Summary) -> Iterable[Table]:
         rows.append(("(Friedman's p)", *(p_value(r.p) for r in rankings)))
         rows.append(("(critical difference, 5 %)", *(f"{r.critical_difference:.2f}" for r in rankings)))
         sets = rankings[0].sets
-        yield Table(f"mean rank by {TITLES[figure]} over {sets} data sets, {backbone}", columns, tuple(rows))
-
-
-def _new_class_tables(summary: Summary) -> Iterable[Table]:
-    columns = ("data", "method", "shots", "base", "novel", "harmonic mean")
-    by_backbone: dict[str, list[NewClasses]] = {}
-    for one in summary.new_classes:
-        by_backbone.setdefault(one.backbone, []).append(one)
-    for backbone, found in by_backbone.items():
-        rows = tuple(
-            (one.data, one.row, str(one.shots), *(number(value) for value in one.accuracy.values()))
-            for one in found
-        )
-        yield Table(f"base to novel, accuracy, {backbone}", columns, rows, labels=2)
-
-
-def _seconds_table(summary: Summary) -> Table:
-    lines = list(_seconds_lines(summary))
-    shots = list(dict.fromkeys(line[1] for line in lines))
-    of = {(line[0], line[1]): line[4] for line in lines}
-    rows = tuple(
-        (row, *(f"{of[row, s]:.2f}" if (row, s) in of else "" for s in shots))
-        for row in dict.fromkeys(line[0] for line in lines)
-    )
-    columns = ("method", *(shots_words(s) for s in shots))
-    return Table("processor seconds to fit, mean over runs", columns, rows)
+        yield Table(f"mean rank by {SHOWN[figure]} over {sets} data sets, {backbone}", columns, tuple(rows))
 
 
 # Files of numbers
@@ -332,7 +235,7 @@ def _seconds_lines(summary: Summary) -> Iterable[tuple[Any, ...]]:
     of: dict[tuple[str, Any], dict[Any, dict[str, float]]] = {}
     for place in summary.places:
         for run in place.runs:
-            of.setdefault((place.row, run.cell.shots), {})[run.cell] = run.record["seconds"]
+            of.setdefault((place.row, run.cell.shots), {})[run.cell] = run.seconds
     for (row, shots), by_run in of.items():
         runs = list(by_run.values())
         means = [statistics.fmean(one[name] for one in runs) for name in ("fit", "fit_processor", "predict")]
@@ -410,57 +313,7 @@ def _mean_and_spread(place: Place | None, figure: str) -> str:
     return number(found.mean) + ("" if math.isnan(found.spread) else f" ± {found.spread:.3f}")
 
 
-def _with_interval(figure: Figure) -> str:
-    spread = "" if math.isnan(figure.spread) else f" ± {figure.spread:.3f}"
-    interval = "" if math.isnan(figure.low) else f" [{figure.low:.3f}, {figure.high:.3f}]"
-    return number(figure.mean) + spread + interval
-
-
 def _signed(value: float, low: float, high: float) -> str:
     if math.isnan(value):
         return "undefined"
     return f"{value:+.3f}" + ("" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]")
-
-
-_MARKDOWN = str.maketrans(
-    {character: "\\" + character for character in r"\`*_{}[]#|~$!"}
-    | {"<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " ", "\r": " "}
-)
-_LATEX = str.maketrans(
-    {character: "\\" + character for character in "{}$&#_%"}
-    | {
-        "\\": r"\textbackslash{}",
-        "^": r"\textasciicircum{}",
-        "~": r"\textasciitilde{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "[": "{[}",  # after the \\\\ of the line before it would be an option, as would a star
-        "*": "{*}",
-        "±": r"$\pm$",
-        "\n": " ",
-        "\r": " ",
-    }
-)
-
-
-def markdown_escaped(text: str) -> str:
-    r"""Text that Markdown shows as it is.
-
-    Examples
-    --------
-    >>> print(markdown_escaped("a|b <c>"))
-    a\|b &lt;c&gt;
-    """
-    return text.translate(_MARKDOWN)
-
-
-def latex_escaped(text: str) -> str:
-    r"""Text that LaTeX shows as it is.
-
-    Examples
-    --------
-    >>> print(latex_escaped(r"50 % of $x_1$"))
-    50 \% of \$x\_1\$
-    """
-    return text.translate(_LATEX)

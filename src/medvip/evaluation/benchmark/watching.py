@@ -61,9 +61,9 @@ def duration(seconds: float) -> str:
 
 @runtime_checkable
 class Show(Protocol):
-    """Called whenever a run starts or ends; `said` is worth a line of its own (a failure)."""
+    """Called whenever a run starts or ends; `said` is worth a line of its own (a failure, a note)."""
 
-    def __call__(self, standing: Standing, said: str = "") -> None:
+    def __call__(self, standing: Standing | None, said: str = "") -> None:
         """Show it."""
         ...
 
@@ -89,9 +89,11 @@ def _live(title: str) -> Iterator[Show]:
     console = Console(stderr=True)
     with Live(console=console, transient=True, refresh_per_second=2) as live:
 
-        def show(standing: Standing, said: str = "") -> None:
+        def show(standing: Standing | None, said: str = "") -> None:
             if said:
                 console.print(Text(said))
+            if standing is None:
+                return
             table: Any = Table.grid(padding=(0, 2))
             table.add_row(Text(title), ProgressBar(standing.total, standing.done, width=30), standing.line())
             for number, run in enumerate(standing.running, start=1):
@@ -105,10 +107,10 @@ class _Lines:
     def __init__(self, title: str) -> None:
         self._title, self._last = title, time.monotonic()
 
-    def __call__(self, standing: Standing, said: str = "") -> None:
+    def __call__(self, standing: Standing | None, said: str = "") -> None:
         if said:
             print(said, file=sys.stderr)
         now = time.monotonic()
-        if now - self._last >= SECONDS_A_LINE:
+        if standing is not None and now - self._last >= SECONDS_A_LINE:
             self._last = now
             print(f"{self._title}: {standing.line()}", file=sys.stderr)

@@ -21,8 +21,9 @@ from typing import Any
 
 from medvip.backbones import Backbone, load_backbone
 from medvip.backbones.protocol import encode_texts
+from medvip.errors import RunError
 from medvip.evaluation.benchmark.material import Splits, stored_features
-from medvip.evaluation.benchmark.one_run import failure, heading, perform
+from medvip.evaluation.benchmark.one_run import failure, heading, perform, words_of
 from medvip.evaluation.benchmark.plan import ImageSet, Run
 from medvip.evaluation.benchmark.records import write_record
 from medvip.evaluation.benchmark.rows import UnloadedBackbone, needs_pixels
@@ -31,6 +32,7 @@ from medvip.features import Augmentation, Features, open_pictures
 
 LOOK_SECONDS = 10.0
 """Between two looks at a long run, so that the time left is told anew."""
+MOST_DEATHS = 2
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -56,12 +58,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: ``done`` or ``failed``, why, and after how long."""
+    """How a run ended: ``done`` or ``failed``, why, and after how long.
+
+    The reason is for a terminal: it may name pictures, as the record must not.
+    """
 
     run: Run
     status: str
     reason: str | None
     seconds: float
+    worker_died: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,15 +97,16 @@ class Runner:
         started = time.perf_counter()
         key, file = key_of(run), self._place.out / run.cell.path
         source = self._sources[key]
+        images = reason = None
         try:
             backbone = self._loaded(source.backbone)
             splits = self._splits(run, source, backbone)
+            record, images = perform(run, source.image_set, splits, backbone)
         except Exception as error:
-            record, predictions = heading(run, source.fingerprint, None) | failure(str(error)), {}
-        else:
-            record, predictions = perform(run, source.image_set, splits, backbone)
-        write_record(file, record, predictions)
-        return Outcome(run, record["status"], record["reason"], time.perf_counter() - started)
+            record = heading(run, source.fingerprint, None) | failure(error, source.image_set)
+            reason = words_of(error)
+        write_record(file, record, images)
+        return Outcome(run, record["status"], reason, time.perf_counter() - started)
 
     def _splits(self, run: Run, source: Source, backbone: Backbone) -> Splits:
         if not needs_pixels(run.settings["method"]["name"]):
@@ -150,7 +157,8 @@ def perform_in_workers(
     """Do all runs in worker processes.
 
     A worker that dies (of too little memory, for example) costs its run, which is recorded as
-    failed; another takes its place. On an interrupt all workers are ended at once.
+    failed; another takes its place. Where the first ones die before any has answered, something is
+    wrong with all: the study stops. On an interrupt all workers are ended at once.
 
     Parameters
     ----------
@@ -164,7 +172,13 @@ def perform_in_workers(
         How many processes.
     report
         Called when runs start and end, with what ended and what is running.
+
+    Raises
+    ------
+    RunError
+        `MOST_DEATHS` workers have died and none has done a run.
     """
+    answered, deaths = False, 0
     crew = [_Worker(place) for _ in range(min(workers, len(schedule)))]
     try:
         while True:
@@ -187,6 +201,12 @@ def perform_in_workers(
                 if worker.pipe in ready:
                     outcome = worker.outcome(sources)
                     report(outcome, [w.run for w in crew if w.run is not None])
+                    answered, deaths = answered or not outcome.worker_died, deaths + outcome.worker_died
+                    if deaths == MOST_DEATHS and not answered:
+                        raise RunError(
+                            f"{deaths} worker processes died before any run was done: {outcome.reason}",
+                            fix="run again with --workers 0: in one process an error shows",
+                        )
         for worker in crew:
             worker.dismiss()
     finally:
@@ -226,9 +246,10 @@ class _Worker:
         except (EOFError, OSError):
             self.process.join(5)
             reason = f"its worker process ended with exit code {self.process.exitcode} (too little memory?)"
-        record = heading(run, sources[key_of(run)].fingerprint, None) | failure(reason)
-        write_record(self._place.out / run.cell.path, record, {})
-        return Outcome(run, "failed", reason, time.perf_counter() - self._started)
+        record = heading(run, sources[key_of(run)].fingerprint, None) | {"status": "failed", "reason": reason}
+        write_record(self._place.out / run.cell.path, record)
+        seconds = time.perf_counter() - self._started
+        return Outcome(run, "failed", reason, seconds, worker_died=True)
 
     def dismiss(self) -> None:
         """Let it go."""
