@@ -191,6 +191,24 @@ def test_the_best_epoch_is_kept_the_earliest_of_equals(select_by, kept: int, bes
         assert entry["val_loss"] == pytest.approx(np.mean(log_sum - said.numpy()[range(6), target]), abs=1e-5)
 
 
+@pytest.mark.parametrize(("least", "kept"), [(6, 3), (7, 6)])
+def test_few_validation_images_choose_nothing(least: int, kept: int) -> None:
+    model, vectors = Script(SCRIPT), table_of(torch.zeros(6, 1, 1), LABELS, 2)
+    recipe = Recipe(epochs=6, learning_rate=0.0, select_by="macro_f1", min_validation=least)
+    train_model(model, vectors, vectors, recipe, 1, [], quiet=True)
+    assert model.epoch.item() == kept
+
+
+def test_of_equal_macro_f1_and_accuracy_the_lower_loss_decides() -> None:
+    surer = [logits([0, 0, 1, 1, 1, 1], sureness) for sureness in (3.0, 0.8, 9.0)]
+    model, vectors = Script(surer), table_of(torch.zeros(6, 1, 1), LABELS, 2)
+    recipe = Recipe(epochs=3, learning_rate=0.0, warmup_learning_rate=0.0, select_by="macro_f1")
+    history: list[dict[str, Any]] = []
+    train_model(model, vectors, vectors, recipe, 1, history, quiet=True)
+    losses = [entry["val_loss"] for entry in history]
+    assert model.epoch.item() == 1 + losses.index(min(losses)) == 2
+
+
 def test_validation_looks_at_plain_pictures_only() -> None:
     train, validation = table(20, views=3), table(12, views=2)
     changed = validation.vectors.clone()
