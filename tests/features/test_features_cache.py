@@ -391,3 +391,14 @@ def test_what_was_encoded_before_does_not_change_the_bits(tiny_clip: Path, tiny_
     used = compute_features(dataset, backbone, cache=tmp_path / "used", quiet=True)
     assert torch.equal(fresh.train.vectors, used.train.vectors)
     assert torch.equal(fresh.test.vectors, used.test.vectors)
+
+
+def test_the_number_of_workers_changes_no_bit(tiny_clip: Path, tiny_images: Path, tmp_path: Path) -> None:
+    backbone = load_backbone(str(tiny_clip), device="cpu")
+    paths = [str(file) for file in sorted(tiny_images.rglob("*.png"))]
+    one, *others = (
+        encode_paths(paths, backbone, cache=tmp_path / str(workers), workers=workers, quiet=True)
+        for workers in (1, 2, 7)
+    )
+    assert len(one) == len(paths) > extraction.BATCH
+    assert all(torch.equal(other, one) for other in others)

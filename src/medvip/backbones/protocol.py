@@ -100,6 +100,20 @@ class Backbone(Protocol):
 
 
 @runtime_checkable
+class ContextBackbone(Protocol):
+    """A backbone that has a shorter way to the vectors of texts that share learned context."""
+
+    def encode_with_context(
+        self,
+        context: Float[Tensor, "*run context token_dim"],
+        tokens: Float[Tensor, "text token token_dim"],
+        end: Int[Tensor, " text"],
+    ) -> Float[Tensor, "*run text dim"]:
+        """As `medvip.backbones.protocol.encode_with_context`, to floating-point order."""
+        ...
+
+
+@runtime_checkable
 class TrainableBackbone(Protocol):
     """A backbone whose image encoder can be had as a module of its own, to be trained."""
 
@@ -118,3 +132,54 @@ def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Float[Tensor, "tex
     """Vectors of texts as they are, without learned context and without gradients."""
     ids, end = backbone.tokenize(texts)
     return backbone.encode_tokens(backbone.embed_tokens(ids), end)
+
+
+def encode_with_context(
+    backbone: Backbone,
+    context: Float[Tensor, "*run context token_dim"],
+    tokens: Float[Tensor, "text token token_dim"],
+    end: Int[Tensor, " text"],
+) -> Float[Tensor, "*run text dim"]:
+    """Vectors of texts that all have the same vectors put in right behind their start tokens.
+
+    ViP's context prompt: [start, p_1 ... p_M, symptom, end]. A backbone whose text tower is causal
+    (CLIP) computes the context once for all texts. In one that attends in both directions (SigLIP,
+    the embedded one) context looks different in front of each text, and is computed with each.
+
+    Parameters
+    ----------
+    backbone
+        The frozen encoders.
+    context
+        The vectors, or those of several runs that have nothing else to do with each other.
+    tokens
+        Embedded tokens of the texts without context. Gradients flow to `context` only.
+    end
+        Position of each text's end token among `tokens`.
+    """
+    if isinstance(backbone, ContextBackbone):
+        return backbone.encode_with_context(context, tokens, end)
+    return backbone.encode_tokens(*inserted(context, tokens, end, backbone.start_tokens)).unflatten(
+        0, (*context.shape[:-2], len(tokens))
+    )
+
+
+def inserted(
+    context: Float[Tensor, "*run context token_dim"],
+    tokens: Float[Tensor, "text token token_dim"],
+    end: Int[Tensor, " text"],
+    start_tokens: int,
+) -> tuple[Float[Tensor, "run_text token_and_context token_dim"], Int[Tensor, " run_text"]]:
+    """The texts of all runs with the context put in, and their end positions, as `encode_tokens` takes them.
+
+    Examples
+    --------
+    >>> prompts, end = inserted(torch.ones(2, 1, 1), torch.zeros(3, 4, 1), torch.tensor([3, 3, 2]), 1)
+    >>> prompts[0, :, 0].tolist(), end.tolist(), len(prompts)
+    ([0.0, 1.0, 0.0, 0.0, 0.0], [4, 4, 3, 4, 4, 3], 6)
+    """
+    vectors = (context if context.ndim == 3 else context[None])[:, None].expand(-1, len(tokens), -1, -1)
+    start, rest = tokens[:, :start_tokens], tokens[:, start_tokens:]
+    start, rest = (part.expand(len(vectors), -1, -1, -1) for part in (start, rest))
+    prompts = torch.cat([start, vectors, rest], dim=2).flatten(0, 1)
+    return prompts, (end + vectors.shape[2]).repeat(len(vectors))

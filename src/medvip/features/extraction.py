@@ -210,8 +210,9 @@ def _compute(
                     pixels_of_batch = torch.cat([pixels_of_batch, blank])
                 whole = len(pixels_of_batch) == BATCH
                 vectors = backbone.encode_images(pixels_of_batch)[: len(batch)].float().cpu()
-                for (task, view, _), vector in zip(batch, vectors, strict=True):
-                    if not torch.isfinite(vector).all():
+                finite = vectors.isfinite().all(1).tolist()
+                for (task, view, _), vector, good in zip(batch, vectors, finite, strict=True):
+                    if not good:
                         raise FeatureError(
                             f"the backbone {backbone.name} gives numbers that are not finite for {task.path}",
                             fix="check the picture, and the model's weights with another picture",

@@ -1,0 +1,119 @@
+"""A linear layer that learns nothing, as fast as the processor multiplies matrices.
+
+On a CPU torch multiplies single-precision matrices with MKL, which takes the widest registers of
+one maker's processors only. oneDNN, which comes with torch too, takes those of all. So there the
+weights are packed once in oneDNN's own form: for the way there, and, turned, for the way back.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class FrozenLinear:
+    """x W^T + b, or that and a term `add`; gradients flow to x and `add`, none to W and b.
+
+    Parameters
+    ----------
+    weight, bias
+        As of `torch.nn.Linear`. Changing them later changes nothing here where they were packed.
+
+    Examples
+    --------
+    >>> layer = FrozenLinear(torch.tensor([[1.0, 2.0]]), torch.tensor([0.5]))
+    >>> rows = torch.tensor([[3.0, 4.0]], requires_grad=True)
+    >>> layer(rows, add=torch.tensor([[100.0]])).tolist()
+    [[111.5]]
+    >>> layer(rows).sum().backward()
+    >>> rows.grad.tolist()
+    [[1.0, 2.0]]
+    """
+
+    def __init__(self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"] | None = None) -> None:
+        self.outputs, self.inputs = weight.shape
+        self._there = _packed(weight.detach())
+        self._bias = None if bias is None else bias.detach()
+        self._back: Tensor | None = None
+
+    def __call__(
+        self, rows: Float[Tensor, "row in"], add: Float[Tensor, "row out"] | None = None
+    ) -> Float[Tensor, "row out"]:
+        """A row of `out` numbers for each row of `in`."""
+        return _Product.apply(rows, add, self)
+
+    def there(self, rows: Tensor, add: Tensor | None) -> Tensor:
+        """The product, without gradients."""
+        return _product(rows, self._there, self._bias, add)
+
+    def back(self, gradient: Tensor) -> Tensor:
+        """From a gradient of the output to that of the rows. Not all go back: packed when first asked for."""
+        if self._back is None:
+            there = self._there.to_dense() if self._there.is_mkldnn else self._there
+            self._back = _packed(there.T)
+        return _product(gradient, self._back, None, None)
+
+
+def side_by_side(*layers: nn.Linear) -> FrozenLinear:
+    """Several layers on the same rows as one; one alone as it is."""
+    if len(layers) == 1:
+        return FrozenLinear(layers[0].weight, layers[0].bias)
+    weight, bias = ([getattr(layer, name) for layer in layers] for name in ("weight", "bias"))
+    return FrozenLinear(torch.cat(weight), torch.cat(bias))
+
+
+class _Product(torch.autograd.Function):
+    """`FrozenLinear` to autograd: nothing has to be kept for the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, add: Tensor | None, layer: FrozenLinear) -> Tensor:
+        ctx.layer = layer
+        return layer.there(rows, add)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides its form
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None]:
+        to_rows, to_add, _ = ctx.needs_input_grad
+        return ctx.layer.back(gradient) if to_rows else None, gradient if to_add else None, None
+
+
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None, add: Tensor | None) -> Tensor:
+    if not weight.is_mkldnn:
+        product = nn.functional.linear(rows, weight, bias)
+        return product if add is None else product.add_(add)
+    rows = rows.contiguous()
+    if add is None:
+        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    return torch.ops.mkldnn._linear_pointwise.binary(rows, add.contiguous(), weight, bias, "add")
+
+
+def _packed(weight: Tensor) -> Tensor:
+    """In oneDNN's own form where that can be multiplied with; otherwise as it is."""
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not _can_pack():
+        return weight
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
+
+
+@cache
+def _can_pack() -> bool:
+    """Whether this torch, on this machine, multiplies with packed weights, and does so rightly.
+
+    The two operations are those that torch's own compiler uses; they have no public name.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    weight, rows = torch.arange(12.0).reshape(3, 4), torch.ones(2, 4)
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        found = _product(rows, packed, torch.ones(3), torch.ones(2, 3))
+        unpacked = packed.to_dense()
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+    return torch.allclose(found, rows @ weight.T + 2) and torch.equal(unpacked, weight)
