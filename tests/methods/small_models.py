@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from medvip.backbones import Backbone, load_backbone
@@ -40,6 +41,23 @@ def made_up(classes: Sequence[str], images: int, dim: int, views: int = 1, seed:
     vectors = centres[labels][:, None] + 0.3 * torch.randn(images, views, dim, generator=random)
     names = tuple(f"{row}.png" for row in range(images))
     return FeatureTable(vectors, labels, tuple(classes), names, names, names, "none")
+
+
+def count_texts(monkeypatch: pytest.MonkeyPatch, backbone: Backbone) -> list[int]:
+    """A list that grows by the number of texts whenever some are encoded, whichever way."""
+    calls: list[int] = []
+    for way in ("encode_tokens", "encode_with_context"):
+        if encode := getattr(backbone, way, None):
+            counting = lambda *given, _encode=encode: calls.append(len(given[-1])) or _encode(*given)  # noqa: E731
+            monkeypatch.setattr(backbone, way, counting)
+    return calls
+
+
+def forbid_texts(monkeypatch: pytest.MonkeyPatch, backbone: Backbone) -> None:
+    """Encoding a text fails the test, whichever way."""
+    for way in ("encode_tokens", "encode_with_context"):
+        if hasattr(backbone, way):
+            monkeypatch.setattr(backbone, way, lambda *_: pytest.fail("a text was encoded"))
 
 
 @torch.no_grad()

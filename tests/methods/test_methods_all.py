@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_models import made_up
+from small_models import forbid_texts, made_up
 
 import medvip
 from medvip.backbones import Backbone, load_backbone
@@ -118,11 +118,7 @@ def test_the_state_predicts_the_same_bits_without_encoding_a_text(
     assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
     restored = create_method(name, clip, symptoms, **fitted.options())
     if not needs_text_to_predict(name):
-
-        def encode(*_: object) -> None:
-            raise AssertionError("a text was encoded")
-
-        monkeypatch.setattr(clip, "encode_tokens", encode)
+        forbid_texts(monkeypatch, clip)
     restored.load_state(CLASSES, {key: tensor.clone() for key, tensor in state.items()})
     np.testing.assert_array_equal(restored.predict_proba(new_images()), before)
     assert restored.state().keys() == state.keys()

@@ -18,7 +18,7 @@ from prompt_models import (
     learned,
     softmax_by_loop,
 )
-from small_models import made_up
+from small_models import forbid_texts, made_up
 
 from medvip.backbones import load_backbone
 from medvip.errors import SymptomError, UsageError
@@ -238,7 +238,7 @@ def test_a_tau_that_could_prune_everything_is_refused(symptoms: SymptomSet) -> N
 def test_symptoms_that_cannot_be_used_are_refused_first(
     clip: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clip.backbone, "encode_tokens", lambda *_: pytest.fail("it was encoded"))
+    forbid_texts(monkeypatch, clip.backbone)
     table = made_up(CLASSES, 6, 24)
     for texts, error, said in (
         (["leafy", "leafy"], SymptomError, "stands in this class already"),

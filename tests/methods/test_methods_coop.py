@@ -18,10 +18,10 @@ from prompt_models import (
     references,
     softmax_by_loop,
 )
-from small_models import made_up
+from small_models import count_texts, forbid_texts, made_up
 
 from medvip.backbones import load_backbone
-from medvip.backbones.protocol import encode_texts
+from medvip.backbones.protocol import encode_texts, inserted
 from medvip.errors import UsageError
 from medvip.methods import class_prompts, create_method
 from medvip.methods.class_prompts import ClassPrompts, initial_context
@@ -100,6 +100,9 @@ def test_the_order_of_tokens_letter_by_letter(
         return torch.zeros(len(embeddings), 24)
 
     monkeypatch.setattr(one.backbone, "encode_tokens", look)
+    monkeypatch.setattr(
+        one.backbone, "encode_with_context", lambda *given: look(*inserted(*given, 1)).unflatten(0, (1, -1))
+    )
     prompts(prompts.for_each_class(vectors)[None])
 
     table = torch.cat([one._own.detach(), vectors])
@@ -205,11 +208,7 @@ def test_gradients_reach_every_vector_also_in_parts(
     assert gradients_by_differences(loss, [model.context])[0] == pytest.approx(
         gradient.norm().item(), rel=1e-4
     )
-    calls = []
-    encode = backbone.encode_tokens
-    monkeypatch.setattr(
-        backbone, "encode_tokens", lambda rows, end: calls.append(len(rows)) or encode(rows, end)
-    )
+    calls = count_texts(monkeypatch, backbone)
     monkeypatch.setattr(class_prompts, "TEXTS_AT_ONCE", 2)
     model.context.grad = None
     loss().backward()
@@ -217,14 +216,29 @@ def test_gradients_reach_every_vector_also_in_parts(
     torch.testing.assert_close(model.context.grad, gradient, atol=1e-12, rtol=1e-9)
 
 
+@pytest.mark.parametrize("position", ["end", "front"])
+@pytest.mark.parametrize("at_once", [128, 6, 2])
+def test_context_that_classes_share_is_context_that_each_has(
+    at_once: int, position: str, reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under several contexts; all texts at once, some contexts at once, some classes at once."""
+    backbone = reference("clip").backbone
+    prompts = ClassPrompts.of_names(backbone, CLASSES, 4, position)
+    contexts = torch.randn(5, 1, 4, 32, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    expected = prompts(contexts.expand(-1, 3, -1, -1))
+    monkeypatch.setattr(class_prompts, "TEXTS_AT_ONCE", at_once)
+    found = prompts(contexts)
+    assert found.shape == (5, 3, 24)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    mine, theirs = (torch.autograd.grad(v.square().sum(), contexts)[0] for v in (found, expected))
+    torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
+
+
 def test_all_classes_are_encoded_at_once_and_none_for_predicting(
     reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone, calls = reference("clip").backbone, []
-    encode = backbone.encode_tokens
-    monkeypatch.setattr(
-        backbone, "encode_tokens", lambda rows, end: calls.append(len(rows)) or encode(rows, end)
-    )
+    backbone = reference("clip").backbone
+    calls = count_texts(monkeypatch, backbone)
     model = fitted(backbone)
     # An epoch's validation serves the next one's first step, and the last one's what is kept.
     steps, last_validation, restored = 2 * 3, 1, "best" not in model.history[-1]
@@ -292,7 +306,7 @@ def test_a_prompt_that_is_too_long_is_refused_before_anything_is_encoded(
     reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = reference("clip").backbone
-    monkeypatch.setattr(backbone, "encode_tokens", lambda *_: pytest.fail("it was encoded"))
+    forbid_texts(monkeypatch, backbone)
     # START, ten letters and END are twelve of the 77 tokens, the full stop is one
     names = ("a", "b" * 10)
     for context in (64, 65):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_models import made_up
+from small_models import count_texts, made_up
 from torch import nn
 
 from medvip import SymptomSet, load_backbone
 from medvip.methods import create_method
-from medvip.methods.encoded_once import EncodedOnce
 from medvip.training import Recipe
+from medvip.training.encoded_once import EncodedOnce
 
 
 class Counting:
@@ -67,8 +67,7 @@ def test_training_gives_the_same_bits_with_fewer_encodings(
     backbone = load_backbone(str(tiny_clip), device="cpu")
     symptoms = SymptomSet.from_mapping({"blue": ["like the sky", "cold"], "red": ["like fire"]})
     train, validation = (made_up(classes, 6, backbone.embed_dim, seed=seed) for seed in (1, 2))
-    encode, calls = backbone.encode_tokens, []
-    monkeypatch.setattr(backbone, "encode_tokens", lambda *given: calls.append(1) or encode(*given))
+    calls = count_texts(monkeypatch, backbone)
 
     def learned() -> tuple[dict[str, torch.Tensor], int]:
         calls.clear()

@@ -13,7 +13,9 @@ import torch
 from small_models import (
     class_vectors_by_loop,
     class_vectors_in_one_go,
+    count_texts,
     embedded_with_any_map,
+    forbid_texts,
     made_up,
     probabilities_by_loop,
     texts_by_transformers,
@@ -280,14 +282,7 @@ def test_no_text_is_encoded_for_predicting(
     clip: Backbone, symptoms: SymptomSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reference encodes every symptom anew for every test batch."""
-    calls = []
-    encode = clip.encode_tokens
-
-    def counted(embeddings: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
-        calls.append(len(embeddings))
-        return encode(embeddings, end)
-
-    monkeypatch.setattr(clip, "encode_tokens", counted)
+    calls = count_texts(monkeypatch, clip)
     model = fitted(clip, symptoms)
     # An epoch's validation serves the next one's first step, and the last one's what is kept.
     steps, last_validation, restored = 3 * 3, 1, "best" not in model.history[-1]
@@ -315,10 +310,7 @@ def test_a_symptom_that_is_too_long_is_named_before_anything_is_computed(
     tiny_symptoms: dict[str, list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(*_: object) -> torch.Tensor:
-        raise AssertionError("it was encoded")
-
-    monkeypatch.setattr(clip, "encode_tokens", refuse)
+    forbid_texts(monkeypatch, clip)
     # start, letters, end, and for ViP four context vectors, in 77 tokens
     longest = 75 - (4 if method == "vip" else 0)
     for length in (longest + 1, 500):

@@ -18,7 +18,14 @@ from prompt_models import (
     references,
     softmax_by_loop,
 )
-from small_models import class_vectors_by_loop, made_up, probabilities_by_loop, texts_by_transformers
+from small_models import (
+    class_vectors_by_loop,
+    count_texts,
+    forbid_texts,
+    made_up,
+    probabilities_by_loop,
+    texts_by_transformers,
+)
 
 from medvip.backbones import load_backbone
 from medvip.errors import SymptomError, UsageError
@@ -114,11 +121,8 @@ def test_merge_alone_is_vip_without_context_to_the_bit(reference, symptoms: Symp
 def test_without_context_symptoms_are_encoded_once_in_all_the_training(
     reference, symptoms: SymptomSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone, calls = reference("clip").backbone, []
-    encode = backbone.encode_tokens
-    monkeypatch.setattr(
-        backbone, "encode_tokens", lambda rows, end: calls.append(len(rows)) or encode(rows, end)
-    )
+    backbone = reference("clip").backbone
+    calls = count_texts(monkeypatch, backbone)
     fitted(ViPMerge, backbone, symptoms)
     assert calls == [8]
     calls.clear()
@@ -191,7 +195,7 @@ def test_no_context_is_refused_there(name: str, reference, symptoms: SymptomSet)
 @pytest.mark.parametrize("name", ["vip-merge", "vip-context-mean", "vip-context-max"])
 def test_symptoms_that_cannot_be_used_are_refused_first(name: str, reference, monkeypatch) -> None:
     backbone = reference("clip").backbone
-    monkeypatch.setattr(backbone, "encode_tokens", lambda *_: pytest.fail("it was encoded"))
+    forbid_texts(monkeypatch, backbone)
     longest = 75 if name == "vip-merge" else 71
     too_long = SymptomSet.from_mapping({"blue": ["x" * (longest + 1)], "green": ["a"], "red": ["b"]})
     table = made_up(CLASSES, 6, 24)

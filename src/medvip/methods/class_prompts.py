@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from medvip.backbones import Backbone
-from medvip.backbones.protocol import encode_texts
+from medvip.backbones.protocol import encode_texts, encode_with_context
+from medvip.backbones.ragged import in_parts
 from medvip.errors import UsageError
 from medvip.methods.zero_shot import TEMPLATE
 from medvip.symptoms import SymptomSet, spoken
@@ -48,6 +48,7 @@ class ClassPrompts(nn.Module):
     tokens: Float[Tensor, "class token token_dim"]
     end: Int[Tensor, " class"]
     order: Int[Tensor, "class token_and_context"]
+    _own_end: Int[Tensor, " class"]
 
     def __init__(
         self,
@@ -61,6 +62,11 @@ class ClassPrompts(nn.Module):
         self.register_buffer("tokens", tokens)
         self.register_buffer("end", end)
         self.register_buffer("order", order)
+        context = order.shape[1] - tokens.shape[1]
+        self.register_buffer("_own_end", end - context, persistent=False)
+        start, length = backbone.start_tokens, tokens.shape[1]
+        behind_start = [*range(start), *range(length, order.shape[1]), *range(start, length)]
+        self._behind_start = bool((order == torch.tensor(behind_start, device=order.device)).all())
 
     @classmethod
     @torch.no_grad()
@@ -101,28 +107,39 @@ class ClassPrompts(nn.Module):
 
     def for_each_class(
         self, context: Float[Tensor, "*own context token_dim"]
-    ) -> Float[Tensor, "class context token_dim"]:
-        """Context that all classes share, or that each has for itself, as one a class."""
-        return context.expand(len(self.tokens), -1, -1)
+    ) -> Float[Tensor, "class_or_one context token_dim"]:
+        """Context that all classes share, as one, or that each has for itself, as one a class."""
+        return context if context.ndim == 3 else context[None]
 
     def forward(
-        self, contexts: Float[Tensor, "prompt class context token_dim"]
+        self, contexts: Float[Tensor, "prompt class_or_one context token_dim"]
     ) -> Float[Tensor, "prompt class dim"]:
-        """Vector of each class under each of several contexts.
+        """Vector of each class under each of several contexts, which all classes share or each has its own.
 
         Many texts are encoded in parts; with gradients, each part is computed a second time on
         the way back instead of being kept.
         """
-        prompts, classes = contexts.shape[:2]
+        prompts, classes = len(contexts), len(self.tokens)
+        if self._behind_start and contexts.shape[1] == 1:
+            return self._shared(contexts[:, 0])
+        contexts = contexts.expand(-1, classes, -1, -1)
         parts = torch.arange(prompts * classes, device=contexts.device).split(TEXTS_AT_ONCE)
-        if len(parts) == 1 or not torch.is_grad_enabled():
-            vectors = [self._encode(contexts, part) for part in parts]
-        else:
-            vectors = [
-                checkpoint(self._encode, contexts, part, use_reentrant=False, preserve_rng_state=False)
-                for part in parts
-            ]
+        vectors = in_parts([(self._encode, contexts, part) for part in parts], torch.is_grad_enabled())
         return torch.cat(vectors).unflatten(0, (prompts, classes))
+
+    def _shared(
+        self, contexts: Float[Tensor, "prompt context token_dim"]
+    ) -> Float[Tensor, "prompt class dim"]:
+        """Of contexts that stand right behind the start token of every class's prompt."""
+        classes = [(self.tokens, self._own_end)]
+        if len(self.tokens) > TEXTS_AT_ONCE:
+            both = self.tokens.split(TEXTS_AT_ONCE), self._own_end.split(TEXTS_AT_ONCE)
+            classes = list(zip(*both, strict=True))
+        prompts = contexts.split(max(1, TEXTS_AT_ONCE // len(self.tokens)))
+        calls = [(encode_with_context, self._backbone, some, *texts) for some in prompts for texts in classes]
+        vectors = in_parts(calls, torch.is_grad_enabled())
+        starts = range(0, len(vectors), len(classes))
+        return torch.cat([torch.cat(vectors[i : i + len(classes)], dim=1) for i in starts])
 
     def _encode(
         self,

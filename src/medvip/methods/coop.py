@@ -28,15 +28,14 @@ from torch import Tensor, nn
 from medvip.backbones import Backbone
 from medvip.errors import UsageError
 from medvip.methods.class_prompts import ClassPrompts, initial_context, plain_names, require_context
-from medvip.methods.encoded_once import EncodedOnce
 from medvip.methods.method import Predict
 from medvip.methods.prompt_method import FAST, PromptMethod
 from medvip.methods.zero_shot import cosine
 from medvip.symptoms import SymptomSet
-from medvip.training import Recipe
+from medvip.training import Prompted, Recipe
 
 
-class ContextClassifier(nn.Module):
+class ContextClassifier(Prompted):
     """Learned context, frozen text encoder: image vectors to logits."""
 
     def __init__(
@@ -46,14 +45,20 @@ class ContextClassifier(nn.Module):
         self.prompts = prompts
         self.context = nn.Parameter(context)
         self.scale = math.exp(logit_scale)
-        self._encoded = EncodedOnce()
 
     def class_vectors(self) -> Float[Tensor, "class dim"]:
         """All classes in one batch, once for each value of the context."""
-        return self._encoded(self.context, self._encode)
+        return self.encoded()
 
-    def _encode(self) -> Float[Tensor, "class dim"]:
-        return self.prompts(self.prompts.for_each_class(self.context)[None])[0]
+    def learned_vectors(self) -> Float[Tensor, "*own context token_dim"]:
+        """The context."""
+        return self.context
+
+    def encode_runs(
+        self, learned: Float[Tensor, "run *own context token_dim"]
+    ) -> Float[Tensor, "run class dim"]:
+        """All classes of all runs in one batch."""
+        return self.prompts(torch.stack([self.prompts.for_each_class(context) for context in learned]))
 
     def forward(self, images: Float[Tensor, "image dim"]) -> Float[Tensor, "image class"]:
         """Logits; the classes are encoded once, however many images there are."""

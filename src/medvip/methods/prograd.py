@@ -71,6 +71,10 @@ class AlignedClassifier(ContextClassifier):
         self.register_buffer("hand_written", hand_written)
         self.strength, self.temperature = strength, temperature
 
+    def to_encode(self) -> None:
+        """Two gradients are compared where they reach the context, so each run encodes by itself."""
+        return
+
     def backward(
         self, images: Float[Tensor, "image dim"], labels: Int[Tensor, " image"]
     ) -> Float[Tensor, ""]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, ClassVar, Literal
 
@@ -12,13 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medvip.backbones import Backbone
-from medvip.errors import NotFittedError
+from medvip.errors import NotFittedError, TrainingError
 from medvip.features import Table
 from medvip.methods.method import Predict
 from medvip.methods.prompts import require_symptoms
 from medvip.methods.zero_shot import cosine, probabilities
 from medvip.symptoms import SymptomSet
-from medvip.training import RECIPES, Recipe, get_recipe, train_model
+from medvip.training import RECIPES, Recipe, Training, get_recipe, train_together
 
 FAST = replace(RECIPES["fast"], learning_rate=0.1, epochs=5, min_steps=100, text_every=1)
 """``fast`` where all that is learned is inside the text encoder, so that every step has to run it."""
@@ -80,13 +80,9 @@ class PromptMethod:
         TrainingError
             The loss is not finite; the best epoch before that is kept.
         """
-        self.classes, self.history, self._state = (), [], {}
-        model = self._model(train.classes).to(self.backbone.device)
-        try:
-            train_model(model, train, validation, self.recipe, self.seed, self.history, quiet=quiet)
-        finally:
-            if any("best" in entry for entry in self.history):
-                self._keep(train.classes, model)
+        (error,) = fit_together([self], [(train, validation)], quiet=quiet)
+        if error:
+            raise error
         return self
 
     def predict_proba(self, images: Float[Tensor, "image dim"]) -> Float[np.ndarray, "image class"]:
@@ -159,3 +155,55 @@ class PromptMethod:
         if not self._state:
             raise NotFittedError(f"this {self.name} has learned nothing yet", fix="call fit first")
         return self._state
+
+
+def fit_together(
+    methods: Sequence[PromptMethod], data: Sequence[tuple[Table, Table]], *, quiet: bool = True
+) -> list[TrainingError | None]:
+    """`PromptMethod.fit` of several runs of one method at once, with the numbers of each alone.
+
+    What their text encoder has to encode, it encodes as one batch. Order of floating-point sums
+    apart, nothing of a run depends on the others.
+
+    Parameters
+    ----------
+    methods
+        The same but for recipe and seed.
+    data
+        Training and validation images of each.
+    quiet
+        Without live progress.
+
+    Returns
+    -------
+    list
+        For each what `fit` would have raised, or None.
+
+    Raises
+    ------
+    UsageError, SymptomError
+        The prompts are too long for the text encoder, or symptoms do not fit the classes.
+    ValueError
+        The methods differ in more than recipe and seed, or the data in their classes.
+    """
+    if len({_alike(method, train) for method, (train, _) in zip(methods, data, strict=True)}) > 1:
+        raise ValueError("the runs differ in more than recipe, seed and images")
+    trainings = []
+    for method, (train, validation) in zip(methods, data, strict=True):
+        method.classes, method.history, method._state = (), [], {}
+        model = method._model(train.classes).to(method.backbone.device)
+        trainings.append(Training(model, train, validation, method.recipe, method.seed, method.history))
+    try:
+        train_together(trainings, quiet=quiet)
+    finally:
+        for method, training in zip(methods, trainings, strict=True):
+            if any("best" in entry for entry in method.history):
+                method._keep(training.train.classes, training.model)
+    return [training.error for training in trainings]
+
+
+def _alike(method: PromptMethod, train: Table) -> tuple[Any, ...]:
+    """What runs must have in common to share a text encoder."""
+    own = {name: value for name, value in method.options().items() if name not in ("recipe", "seed")}
+    symptoms = method.symptoms and method.symptoms.digest
+    return type(method), id(method.backbone), symptoms, train.classes, repr(own)

@@ -1,4 +1,4 @@
-"""Learned context vectors between a text's tokens, and symptoms of a class side by side."""
+"""Symptoms that fit, and those of a class side by side."""
 
 from __future__ import annotations
 
@@ -40,19 +40,6 @@ def require_fitting(symptoms: SymptomSet, backbone: Backbone, context: int) -> N
             context=context,
         )
     )
-
-
-def insert_context(
-    embeddings: Float[Tensor, "text token token_dim"],
-    context: Float[Tensor, "context token_dim"],
-    start_tokens: int,
-) -> Float[Tensor, "text token_and_context token_dim"]:
-    """Every text with the context vectors put in right after its start tokens.
-
-    ViP's context prompt: [start, p_1 ... p_M, symptom, end].
-    """
-    start, rest = embeddings[:, :start_tokens], embeddings[:, start_tokens:]
-    return torch.cat([start, context.expand(len(embeddings), -1, -1), rest], dim=1)
 
 
 def padded_by_class(

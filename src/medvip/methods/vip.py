@@ -16,23 +16,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from medvip.backbones import Backbone
-from medvip.errors import NotFittedError, UsageError
-from medvip.features import FeatureTable
-from medvip.methods.encoded_once import EncodedOnce
+from medvip.backbones.protocol import encode_with_context
+from medvip.errors import UsageError
 from medvip.methods.method import Predict
-from medvip.methods.prompts import insert_context, padded_by_class, require_fitting, require_symptoms
-from medvip.methods.zero_shot import cosine, probabilities
+from medvip.methods.prompt_method import PromptMethod
+from medvip.methods.prompts import padded_by_class, require_fitting, require_symptoms
+from medvip.methods.zero_shot import cosine
 from medvip.symptoms import SymptomSet
-from medvip.training import RECIPES, Recipe, get_recipe, train_model
+from medvip.training import RECIPES, FewRows, Prompted, Recipe
 
 INITIAL_STD = 0.02
 """Of context and class vectors (reference code)."""
@@ -48,8 +46,7 @@ class MergePrompt(nn.Module):
     def __init__(self, classes: int, dim: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.empty(classes, dim))
-        self.query_projection = nn.Linear(dim, dim, bias=False)
-        self.key_projection = nn.Linear(dim, dim, bias=False)
+        self.query_projection, self.key_projection = FewRows(dim, dim), FewRows(dim, dim)
         nn.init.normal_(self.query, std=INITIAL_STD, generator=generator)
         nn.init.xavier_normal_(self.query_projection.weight, generator=generator)
         nn.init.xavier_normal_(self.key_projection.weight, generator=generator)
@@ -69,7 +66,7 @@ class MergePrompt(nn.Module):
         return self.query + torch.einsum("cs,csd->cd", self.attention(symptoms, present), symptoms)
 
 
-class PromptedSymptoms(nn.Module):
+class PromptedSymptoms(Prompted):
     """Context prompt and frozen text encoder: all symptoms of all classes with the learned context."""
 
     tokens: Float[Tensor, "text token token_dim"]
@@ -85,21 +82,24 @@ class PromptedSymptoms(nn.Module):
         super().__init__()
         self._backbone = backbone
         self._counts = [len(texts) for texts in symptoms]
-        self._encoded = EncodedOnce()
         ids, end = backbone.tokenize([text for texts in symptoms for text in texts])
         with torch.no_grad():
             self.register_buffer("tokens", backbone.embed_tokens(ids))
-        self.register_buffer("end", end + context)
+        self.register_buffer("end", end)
         self.context_prompt = nn.Parameter(torch.empty(context, backbone.token_dim))
         nn.init.normal_(self.context_prompt, std=INITIAL_STD, generator=generator)
 
     def encode_symptoms(self) -> tuple[Float[Tensor, "class symptom dim"], Bool[Tensor, "class symptom"]]:
         """All symptoms in one batch, once for each value of the context: without any, once in all."""
-        return padded_by_class(self._encoded(self.context_prompt, self._encode), self._counts)
+        return padded_by_class(self.encoded(), self._counts)
 
-    def _encode(self) -> Float[Tensor, "text dim"]:
-        prompts = insert_context(self.tokens, self.context_prompt, self._backbone.start_tokens)
-        vectors = self._backbone.encode_tokens(prompts, self.end)
+    def learned_vectors(self) -> Float[Tensor, "context token_dim"]:
+        """The context prompt."""
+        return self.context_prompt
+
+    def encode_runs(self, learned: Float[Tensor, "run context token_dim"]) -> Float[Tensor, "run text dim"]:
+        """All symptoms of all runs in one batch."""
+        vectors = encode_with_context(self._backbone, learned, self.tokens, self.end)
         return vectors if len(self.context_prompt) else vectors.detach()
 
 
@@ -134,7 +134,7 @@ class PromptedClassifier(PromptedSymptoms):
     def _symptoms_for_training(
         self,
     ) -> tuple[Float[Tensor, "class symptom dim"], Bool[Tensor, "class symptom"]]:
-        if self._reused is None or self._calls % self._text_every == 0:
+        if self._reused is None or self._encodes_now():
             symptoms, self._present = self.encode_symptoms()
             self._reused = symptoms.detach()
         else:
@@ -142,8 +142,15 @@ class PromptedClassifier(PromptedSymptoms):
         self._calls += 1
         return symptoms, self._present
 
+    def _encodes_now(self) -> bool:
+        return self._calls % self._text_every == 0
 
-class ViP:
+    def to_encode(self) -> Float[Tensor, "context token_dim"] | None:
+        """The context prompt at those calls that encode it."""
+        return super().to_encode() if not self.training or self._encodes_now() else None
+
+
+class ViP(PromptMethod):
     """Classifies images by learned mixtures of visual symptoms.
 
     Parameters
@@ -176,10 +183,10 @@ class ViP:
     """
 
     name: ClassVar[str] = "vip"
-    needs: ClassVar[Literal["features", "pixels"]] = "features"
     uses_symptoms: ClassVar[bool] = True
-    learns: ClassVar[bool] = True
     recipes: ClassVar[Mapping[str, Recipe]] = RECIPES
+    own_options: ClassVar[tuple[str, ...]] = ("context",)
+    symptoms: SymptomSet
 
     def __init__(
         self,
@@ -192,37 +199,8 @@ class ViP:
     ) -> None:
         if context < 0:
             raise UsageError(f"context is {context}", fix="use 0 or more context vectors")
-        self.backbone, self.symptoms = backbone, symptoms
-        self.context, self.seed = context, seed
-        self.recipe = get_recipe(recipe, self.recipes)
-        self.classes: tuple[str, ...] = ()
-        self.history: list[dict[str, float]] = []
-        self._state: dict[str, Tensor] = {}
-
-    def fit(self, train: FeatureTable, validation: FeatureTable, *, quiet: bool = True) -> ViP:
-        """Learn both prompts by cross-entropy; keep the best epoch on `validation`.
-
-        Raises
-        ------
-        SymptomError
-            The symptoms do not fit the classes, or are too long for the text encoder.
-        TrainingError
-            The loss is not finite; the best epoch before that is kept.
-        """
-        require_fitting(self.symptoms, self.backbone, self.context)
-        self.classes, self.history, self._state = (), [], {}
-        model = self._model(train.classes)
-        try:
-            train_model(model, train, validation, self.recipe, self.seed, self.history, quiet=quiet)
-        finally:
-            if any("best" in entry for entry in self.history):
-                self._keep(train.classes, model)
-        return self
-
-    def predict_proba(self, images: Float[Tensor, "image dim"]) -> Float[np.ndarray, "image class"]:
-        """Softmax over the classes of exp(logit_scale) * cosine(image, s)."""
-        similarity = cosine(images, self._fitted("class_vectors"))
-        return probabilities(similarity, self.backbone.logit_scale)
+        self.context = context
+        super().__init__(backbone, symptoms, recipe, seed)
 
     @torch.no_grad()
     def on_new_classes(self, classes: tuple[str, ...], symptoms: SymptomSet | None) -> Predict:
@@ -248,7 +226,6 @@ class ViP:
         """
         learned = self.state()
         other = type(self)(self.backbone, require_symptoms(self.name, symptoms), **self.options())
-        require_fitting(other.symptoms, self.backbone, self.context)
         model = other._model(classes)
         model.context_prompt.copy_(learned["context_prompt"])
         vectors, present = model.encode_symptoms()
@@ -259,10 +236,6 @@ class ViP:
         other._keep(classes, model)
         return other.predict_proba
 
-    def options(self) -> dict[str, Any]:
-        """``context``, ``recipe`` and ``seed``."""
-        return {"context": self.context, "recipe": asdict(self.recipe), "seed": self.seed}
-
     def state(self) -> dict[str, Tensor]:
         """The learned tensors, and what follows from them so that predicting encodes no text.
 
@@ -272,24 +245,17 @@ class ViP:
         ``symptom_attention`` [class, symptom] (0 where a class has no further symptom) and
         ``class_vectors`` [class, dim].
         """
-        self._fitted("class_vectors")
-        return dict(self._state)
-
-    def load_state(self, classes: tuple[str, ...], state: dict[str, Tensor]) -> ViP:
-        """From what `state` gave."""
-        self.classes = classes
-        self._state = {name: tensor.to(self.backbone.device) for name, tensor in state.items()}
-        return self
+        return super().state()
 
     def _model(self, classes: tuple[str, ...]) -> PromptedClassifier:
+        require_fitting(self.symptoms, self.backbone, self.context)
         symptoms = self.symptoms.for_classes(classes)
         return PromptedClassifier(self.backbone, symptoms, self.context, self.seed, self.recipe.text_every)
 
-    @torch.no_grad()
-    def _keep(self, classes: tuple[str, ...], model: PromptedClassifier) -> None:
+    def _learned(self, model: PromptedClassifier) -> dict[str, Tensor]:
         symptoms, present = model.encode_symptoms()
         merge = model.merge_prompt
-        state = {
+        return {
             "context_prompt": model.context_prompt,
             "merge_query": merge.query,
             "merge_query_projection": merge.query_projection.weight,
@@ -298,9 +264,3 @@ class ViP:
             "symptom_attention": merge.attention(symptoms, present),
             "class_vectors": merge(symptoms, present),
         }
-        self.load_state(classes, {name: tensor.detach().clone() for name, tensor in state.items()})
-
-    def _fitted(self, tensor: str) -> Tensor:
-        if tensor not in self._state:
-            raise NotFittedError("this ViP has learned nothing yet", fix="call fit first")
-        return self._state[tensor]

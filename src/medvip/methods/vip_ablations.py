@@ -42,6 +42,7 @@ class ViPMerge(ViP):
     """
 
     name: ClassVar[str] = "vip-merge"
+    own_options: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -52,10 +53,6 @@ class ViPMerge(ViP):
         seed: int = 1,
     ) -> None:
         super().__init__(backbone, symptoms, context=0, recipe=recipe, seed=seed)
-
-    def options(self) -> dict[str, Any]:
-        """``recipe`` and ``seed``."""
-        return {name: value for name, value in super().options().items() if name != "context"}
 
 
 class AggregatingClassifier(PromptedSymptoms):

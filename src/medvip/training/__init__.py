@@ -1,6 +1,17 @@
 """One loop for all that learns: recipes, seeds, model selection."""
 
-from medvip.training.loop import train_model
+from medvip.training.encoded_once import Prompted
+from medvip.training.few_rows import FewRows
+from medvip.training.loop import Training, train_model, train_together
 from medvip.training.recipe import RECIPES, Recipe, get_recipe
 
-__all__ = ["RECIPES", "Recipe", "get_recipe", "train_model"]
+__all__ = [
+    "RECIPES",
+    "FewRows",
+    "Prompted",
+    "Recipe",
+    "Training",
+    "get_recipe",
+    "train_model",
+    "train_together",
+]

@@ -1,4 +1,4 @@
-"""What the text encoder makes of learned vectors, computed once for each of their values."""
+"""What the text encoder makes of learned vectors: computed once for each value, for many runs at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class EncodedOnce:
@@ -38,16 +38,56 @@ class EncodedOnce:
         self, learned: Float[Tensor, "*learned"], encode: Callable[[], Float[Tensor, "*made"]]
     ) -> Float[Tensor, "*made"]:
         """What `encode` gives for the present values of `learned`; detached where no gradient is wanted."""
-        wanted = torch.is_grad_enabled()
-        known = self._made is not None and self._of is not None and torch.equal(self._of, learned)
-        # The way back can be gone once only: a graph that was handed out is not handed out again.
-        if not known or (wanted and not self._fresh):
+        if self.lacks(learned):
             with torch.enable_grad():
-                self._made = encode()
-            self._of, self._fresh = learned.detach().clone(), True
+                self.put(learned, encode())
         assert self._made is not None
-        if not wanted:
+        if not torch.is_grad_enabled():
             return self._made.detach()
         made, self._made = self._made, self._made.detach()
         self._fresh = not made.requires_grad
         return made
+
+    def lacks(self, learned: Float[Tensor, "*learned"]) -> bool:
+        """Whether a call now would encode."""
+        if self._made is None or self._of is None or not torch.equal(self._of, learned):
+            return True
+        # The way back can be gone once only: a graph that was handed out is not handed out again.
+        return torch.is_grad_enabled() and not self._fresh
+
+    def put(self, learned: Float[Tensor, "*learned"], made: Float[Tensor, "*made"]) -> None:
+        """What was made of the present values of `learned`, by whomever."""
+        self._of, self._made, self._fresh = learned.detach().clone(), made, True
+
+
+class Prompted(nn.Module):
+    """A model whose learned vectors go through a frozen text encoder, by itself or along with other runs'.
+
+    A model says which vectors these are, and how those of several runs are encoded.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._once = EncodedOnce()
+
+    def learned_vectors(self) -> Float[Tensor, "*learned"]:
+        """What is learned in front of the text encoder."""
+        raise NotImplementedError
+
+    def encode_runs(self, learned: Float[Tensor, "run *learned"]) -> Float[Tensor, "run *made"]:
+        """What the text encoder makes of the learned vectors of runs that are alike."""
+        raise NotImplementedError
+
+    def encoded(self) -> Float[Tensor, "*made"]:
+        """What the text encoder makes of the present vectors."""
+        learned = self.learned_vectors()
+        return self._once(learned, lambda: self.encode_runs(learned[None])[0])
+
+    def to_encode(self) -> Float[Tensor, "*learned"] | None:
+        """What the next call of the model will encode, if anything; it may be given by `take` instead."""
+        learned = self.learned_vectors()
+        return learned if self._once.lacks(learned) else None
+
+    def take(self, made: Float[Tensor, "*made"]) -> None:
+        """What was made of the present vectors. Gradients flow to `made`."""
+        self._once.put(self.learned_vectors(), made)

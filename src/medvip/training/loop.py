@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from dataclasses import replace
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,25 +17,16 @@ from torch import Tensor, nn
 from medvip.errors import TrainingError
 from medvip.features import Table
 from medvip.progress import progress_bar
+from medvip.training.few_rows import FewRowsSGD
 from medvip.training.recipe import Recipe
+from medvip.training.together import ENCODE, GRADIENT, Steps, Together, Wish
 
 
-def train_model(
-    model: nn.Module,
-    train: Table,
-    validation: Table,
-    recipe: Recipe,
-    seed: int,
-    history: list[dict[str, Any]],
-    *,
-    quiet: bool = False,
-) -> None:
-    """Train `model` in place and leave it at its best epoch by `recipe.select_by`.
+@dataclass
+class Training:
+    """One run: what is trained on what, and how.
 
-    Each step draws one view of each image of its batch. Nothing but `seed` decides the order of
-    images and views, so on one machine the same seed gives the same bits.
-
-    Parameters
+    Attributes
     ----------
     model
         Image vectors [batch, dim], or pixels, to logits [batch, class]; its parameters are trained,
@@ -50,10 +42,52 @@ def train_model(
         Of the order of images and views.
     history
         Receives an entry for each epoch: ``epoch``, ``learning_rate``, ``loss``,
-        ``val_accuracy``, ``val_macro_f1``, ``val_loss``, ``seconds``, and ``best`` in the epochs
-        that were the best so far.
-    quiet
-        Without live progress.
+        ``val_accuracy``, ``val_macro_f1``, ``val_loss``, ``seconds`` (those of other runs that are
+        trained at the same time included), and ``best`` in the epochs that were the best so far.
+    error
+        Why it stopped early, where it did. The model is left at the best epoch before.
+
+    Raises
+    ------
+    TrainingError
+        No image to learn or to choose by.
+    """
+
+    model: nn.Module
+    train: Table
+    validation: Table
+    recipe: Recipe
+    seed: int
+    history: list[dict[str, Any]] = field(default_factory=list)
+    error: TrainingError | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.validation) < self.recipe.min_validation:
+            self.recipe = replace(self.recipe, select_by="last")
+        if len(self.train) == 0 or (len(self.validation) == 0 and self.recipe.select_by != "last"):
+            raise TrainingError(
+                f"there are {len(self.train)} training and {len(self.validation)} validation images",
+                fix="give both, or choose the last epoch (select_by = last)",
+            )
+        self.recipe = self.recipe.for_images(len(self.train))
+        self.train = self.train.on(next(self.model.parameters()).device)
+
+
+def train_model(
+    model: nn.Module,
+    train: Table,
+    validation: Table,
+    recipe: Recipe,
+    seed: int,
+    history: list[dict[str, Any]],
+    *,
+    quiet: bool = False,
+) -> None:
+    """Train `model` in place and leave it at its best epoch by `recipe.select_by`.
+
+    Each step draws one view of each image of its batch. Nothing but `seed` decides the order of
+    images and views, so on one machine the same seed gives the same bits. Parameters are those of
+    `Training`; `quiet` is without live progress.
 
     Raises
     ------
@@ -61,37 +95,53 @@ def train_model(
         No image to learn or to choose by, or a loss that is not finite. In the second case the
         model is left at the best epoch so far.
     """
-    if len(validation) < recipe.min_validation:
-        recipe = replace(recipe, select_by="last")
-    if len(train) == 0 or (len(validation) == 0 and recipe.select_by != "last"):
-        raise TrainingError(
-            f"there are {len(train)} training and {len(validation)} validation images",
-            fix="give both, or choose the last epoch (select_by = last)",
-        )
-    recipe = recipe.for_images(len(train))
-    device = next(model.parameters()).device
-    train = train.on(device)
-    generator = torch.Generator().manual_seed(seed)
+    training = Training(model, train, validation, recipe, seed, history)
+    train_together([training], quiet=quiet)
+    if training.error:
+        raise training.error
+
+
+def train_together(trainings: Sequence[Training], *, quiet: bool = False) -> None:
+    """Train runs side by side, each as `train_model` would: own data, order, optimiser, best epoch.
+
+    Where models are `Prompted`, they are runs of one and the same, and what they have encoded at
+    the same time is encoded as one batch, there and back.
+    """
+    epochs = sum(one.recipe.epochs for one in trainings)
+    with progress_bar("training", epochs, "epochs", quiet=quiet) as advance:
+        Together([(one.model, _steps(one, advance)) for one in trainings]).to_the_end()
+
+
+def _steps(training: Training, advance: Callable[..., None]) -> Steps:
+    """All of one run, as `Together` takes it."""
+    model, recipe = training.model, training.recipe
+    generator = torch.Generator().manual_seed(training.seed)
     optimizer = _optimizer(model, recipe)
     best_score, best_state = (-math.inf,), copy.deepcopy(model.state_dict())
     try:
-        with progress_bar("training", recipe.epochs, "epochs", quiet=quiet) as advance:
-            for epoch in range(recipe.epochs):
-                started = time.perf_counter()
-                rate = recipe.learning_rate_at(epoch)
-                loss = _one_epoch(model, train, optimizer, rate, recipe.batch_size, generator)
-                entry: dict[str, Any] = {"epoch": epoch + 1, "learning_rate": rate, "loss": loss}
-                entry |= validation_scores(model, validation)
-                _require_finite(entry, model)
-                score = _score(entry, recipe)
-                if score > best_score:
-                    best_score = score
-                    for name, tensor in model.state_dict().items():
-                        best_state[name].copy_(tensor)
-                    entry["best"] = True
-                history.append(entry | {"seconds": time.perf_counter() - started})
-                advance(1, _said(entry))
+        for epoch in range(recipe.epochs):
+            started = time.perf_counter()
+            rate = recipe.learning_rate_at(epoch)
+            loss = yield from _one_epoch(model, training.train, optimizer, rate, recipe.batch_size, generator)
+            entry: dict[str, Any] = {"epoch": epoch + 1, "learning_rate": rate, "loss": loss}
+            if len(training.validation):
+                model.eval()
+                yield ENCODE
+                entry |= validation_scores(model, training.validation)
+            _require_finite(entry, model)
+            score = _score(entry, recipe)
+            if score > best_score:
+                best_score = score
+                for name, tensor in model.state_dict().items():
+                    best_state[name].copy_(tensor)
+                entry["best"] = True
+            training.history.append(entry | {"seconds": time.perf_counter() - started})
+            advance(1, _said(entry))
+    except TrainingError as error:
+        training.error = error
     finally:
+        if isinstance(optimizer, FewRowsSGD):
+            optimizer.release()
         model.load_state_dict(best_state)
 
 
@@ -102,7 +152,7 @@ def _one_epoch(
     learning_rate: float,
     batch_size: int,
     generator: torch.Generator,
-) -> float:
+) -> Generator[Wish, None, float]:
     """Mean loss over one pass; each image is shown once, in one of its views."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get("rate_factor", 1.0)
@@ -113,7 +163,9 @@ def _one_epoch(
     total = torch.zeros((), device=train.labels.device)
     for images, labels in train.batches(order, view, batch_size):
         optimizer.zero_grad()
+        yield ENCODE
         loss = backward(images, labels)
+        yield GRADIENT
         optimizer.step()
         total += loss * len(labels)
     return float(total) / len(train)
@@ -190,10 +242,10 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     parameters = of_model() if of_model else [p for p in model.parameters() if p.requires_grad]
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    return torch.optim.SGD(
+    return FewRowsSGD(
+        model,
         parameters,
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
-        fused=True,  # one pass over the parameters instead of four
     )

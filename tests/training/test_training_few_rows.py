@@ -1,0 +1,90 @@
+"""SGD on factors of a gradient, against torch's own SGD on the gradient."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from medvip.training.few_rows import FewRows, FewRowsSGD
+
+
+class Attention(nn.Module):
+    """Learned rows through one layer, given rows twice through the other, and ordinary parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(2, 6))
+        self.query, self.key, self.other = FewRows(6, 5), FewRows(6, 5), nn.Linear(5, 5)
+
+    def forward(self, given: torch.Tensor, *, with_key: bool) -> torch.Tensor:
+        found = self.other(self.query(self.rows)).square().sum()
+        if with_key:
+            keys = self.key(given)  # [class, symptom, dim]
+            found = found + torch.einsum("cd,csd->cs", self.query(self.rows), keys).exp().mean()
+            found = found + self.key(given[0]).sum()
+        return found
+
+
+def train(model: Attention, optimizer: Any, steps: list[bool], seed: int) -> None:
+    drawn = torch.Generator().manual_seed(seed)
+    for with_key in steps:
+        optimizer.zero_grad()
+        model(torch.randn(2, 3, 6, generator=drawn, dtype=torch.float64), with_key=with_key).backward()
+        optimizer.step()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    momentum=st.sampled_from([0.0, 0.9]),
+    weight_decay=st.sampled_from([0.0, 5e-4, 0.1]),
+    steps=st.lists(st.booleans(), min_size=1, max_size=6),
+    seed=st.integers(0, 1000),
+)
+def test_the_steps_are_those_of_torchs_own_sgd(
+    momentum: float, weight_decay: float, steps: list[bool], seed: int
+) -> None:
+    torch.manual_seed(seed)
+    model = Attention().double()
+    reference = copy.deepcopy(model)
+    how = {"lr": 0.03, "momentum": momentum, "weight_decay": weight_decay}
+    train(model, FewRowsSGD(model, model.parameters(), **how), steps, seed)
+    train(reference, torch.optim.SGD(reference.parameters(), **how), steps, seed)
+    for (name, found), wanted in zip(model.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12, msg=name)
+
+
+def test_no_gradient_is_ever_written_down() -> None:
+    model = Attention()
+    optimizer = FewRowsSGD(model, model.parameters(), lr=0.1)
+    model(torch.randn(2, 3, 6), with_key=True).backward()
+    assert model.query.weight.grad is None and model.key.weight.grad is None
+    assert model.other.weight.grad is not None
+    assert [len(layer.factors or []) for layer in (model.query, model.key)] == [2, 2]
+
+
+def test_each_group_has_its_own_rate() -> None:
+    model = Attention().double()
+    before = copy.deepcopy(model.state_dict())
+    groups = [{"params": [model.key.weight], "lr": 0.0}, {"params": [model.query.weight]}]
+    train(model, FewRowsSGD(model, groups, lr=0.1), [True], seed=1)
+    assert torch.equal(model.key.weight, before["key.weight"])
+    assert not torch.equal(model.query.weight, before["query.weight"])
+
+
+def test_a_layer_that_is_not_learned_is_left_alone() -> None:
+    model = Attention()
+    FewRowsSGD(model, [model.query.weight], lr=0.1)
+    assert model.key.factors is None
+
+
+def test_a_released_layer_is_an_ordinary_one() -> None:
+    model = Attention()
+    optimizer = FewRowsSGD(model, model.parameters(), lr=0.1)
+    optimizer.release()
+    model(torch.randn(2, 3, 6), with_key=True).backward()
+    assert model.query.weight.grad is not None and model.key.weight.grad is not None
