@@ -26,6 +26,7 @@ _HOMES = {
     "create_method": "medvip.methods",
     "audit_symptoms": "medvip.evaluation",
     "fit": "medvip.runs",
+    "fit_seeds": "medvip.runs",
     "Run": "medvip.runs",
     "load_run": "medvip.runs",
     "MedvipError": "medvip.errors",
@@ -46,6 +47,7 @@ __all__ = [
     "few_shot",
     "find_key",
     "fit",
+    "fit_seeds",
     "generate_symptoms",
     "knowledge_variants",
     "load_backbone",
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
     from medvip.features import Augmentation, compute_features
     from medvip.images import few_shot, load_dataset
     from medvip.methods import ViP, create_method
-    from medvip.runs import Run, fit, load_run
+    from medvip.runs import Run, fit, fit_seeds, load_run
     from medvip.symptoms import SymptomSet, knowledge_variants
     from medvip.symptoms.generator import generate_symptoms
     from medvip.symptoms.language_model import LanguageModel, Server, find_key

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,6 +65,13 @@ def fit(
         int | None,
         typer.Option(help="Of training and few-shot sampling.", min=0, max=2**32 - 1, show_default="1"),
     ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Several seeds, as 1,2,3: all trained together, each kept in OUT/seed-N.",
+            show_default=False,
+        ),
+    ] = None,
     views_seed: o.ViewsSeed = 1,
     views: o.Views = 0,
     crop: o.Crop = True,
@@ -85,7 +94,9 @@ def fit(
     from medvip.runs.folder import require_free
     from medvip.training import get_recipe
 
-    require_free(out, force=force)
+    several = None if seeds is None else _seeds(seeds, seed)
+    if several is None:
+        require_free(out, force=force)
     changes = {
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -118,31 +129,67 @@ def fit(
         allow_leakage=allow_leakage,
         skip_unreadable=skip_unreadable,
     )
+    given: dict[str, Any] = {
+        "method": method,
+        "augmentation": o.augmentation(views, crop, flip, views_seed),
+        "out": out,
+        "force": force,
+        "quiet": quiet,
+        **options,
+    }
+    loaded = partial(medvip.load_backbone, backbone, device=device)
+    if several is not None:
+        _note(dataset, symptom_set)
+        runs = medvip.fit_seeds(dataset, loaded(), symptom_set, seeds=several, shots=shots, **given)
+        for split in runs[0].metrics:
+            of_split = [run.metrics[split] for run in runs]
+            for number, figures in zip(several, of_split, strict=True):
+                say(f"seed {number}, {split}: {one_line(figures)}")
+            say(f"mean of {len(runs)} seeds, {split}: {_over_seeds(of_split)}")
+        say(f"runs written to {out}; use one with: medvip predict {out / f'seed-{several[0]}'} PICTURES")
+        return
     if shots is not None:
         dataset = medvip.few_shot(dataset, shots, seed=1 if seed is None else seed)
-    for note in dataset.notes:
-        complain(f"note: {note}")
-    if symptom_set is not None:
-        complain(f"note: symptoms: {symptom_set.review_state()}")
-    run = medvip.fit(
-        dataset,
-        medvip.load_backbone(backbone, device=device),
-        symptom_set,
-        method=method,
-        augmentation=o.augmentation(views, crop, flip, views_seed),
-        out=out,
-        force=force,
-        quiet=quiet,
-        **options,
-    )
+    _note(dataset, symptom_set)
+    run = medvip.fit(dataset, loaded(), symptom_set, **given)
     for split, figures in run.metrics.items():
         say(f"{split}: {one_line(figures)}")
     say(f"run written to {out}; use it with: medvip predict {out} PICTURES")
 
 
+def _seeds(text: str, seed: int | None) -> list[int]:
+    """The numbers in "1,2,3"."""
+    from medvip.errors import UsageError
+
+    if seed is not None:
+        raise UsageError("both --seed and --seeds are given", fix="leave one out")
+    numbers = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) < 2**32 for part in numbers):
+        raise UsageError(f"--seeds is {text!r}", fix="give whole numbers, as in --seeds 1,2,3")
+    return [int(part) for part in numbers]
+
+
+def _note(dataset: Any, symptoms: Any) -> None:
+    for note in dataset.notes:
+        complain(f"note: {note}")
+    if symptoms is not None:
+        complain(f"note: symptoms: {symptoms.review_state()}")
+
+
+FIGURES = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("auroc", "AUROC"))
+
+
 def one_line(figures: dict) -> str:
     """The headline figures of one entry of `metrics.json`, with intervals."""
-    return ", ".join(
-        f"{label} {o.estimate(figures[name])}"
-        for name, label in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("auroc", "AUROC"))
-    )
+    return ", ".join(f"{label} {o.estimate(figures[name])}" for name, label in FIGURES)
+
+
+def _over_seeds(metrics: list[dict]) -> str:
+    """Mean of each headline figure, and its standard deviation over the seeds."""
+    said = []
+    for name, label in FIGURES:
+        values = [figures[name]["value"] for figures in metrics if figures[name]["value"] is not None]
+        if values:
+            spread = f" +- {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            said.append(f"{label} {statistics.mean(values):.3f}{spread}")
+    return ", ".join(said)

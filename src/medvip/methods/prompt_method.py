@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from medvip.backbones import Backbone
 from medvip.errors import NotFittedError, TrainingError
 from medvip.features import Table
-from medvip.methods.method import Predict
+from medvip.methods.method import Method, Predict
 from medvip.methods.prompts import require_symptoms
 from medvip.methods.zero_shot import cosine, probabilities
 from medvip.symptoms import SymptomSet
@@ -200,6 +200,29 @@ def fit_together(
             if any("best" in entry for entry in method.history):
                 method._keep(training.train.classes, training.model)
     return [training.error for training in trainings]
+
+
+def fit_all(
+    methods: Sequence[Method], data: Sequence[tuple[Any, Any]], *, quiet: bool = True
+) -> list[TrainingError | None]:
+    """Fit each of several runs of one method on its own images; together where `fit_together` can.
+
+    Returns
+    -------
+    list
+        For each the `TrainingError` that stopped it, or None.
+    """
+    prompted = [method for method in methods if isinstance(method, PromptMethod)]
+    if len(prompted) == len(methods):
+        return fit_together(prompted, data, quiet=quiet)
+    errors: list[TrainingError | None] = []
+    for method, tables in zip(methods, data, strict=True):
+        try:
+            method.fit(*tables, quiet=quiet)
+            errors.append(None)
+        except TrainingError as error:
+            errors.append(error)
+    return errors
 
 
 def _alike(method: PromptMethod, train: Table) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """A trained classifier: made by `fit`, kept in a folder, loaded by `load_run`."""
 
-from medvip.runs.fitting import fit
+from medvip.runs.fitting import fit, fit_seeds
 from medvip.runs.folder import load_run
 from medvip.runs.run import Run
 
-__all__ = ["Run", "fit", "load_run"]
+__all__ = ["Run", "fit", "fit_seeds", "load_run"]
