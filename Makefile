@@ -1,10 +1,11 @@
 # make demo: the method on drawn phantoms. make test: the tests. make check: style, types, layout.
+# make bench: how fast it is here.
 # Each makes .venv when it is missing or older than what decides it.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow check format bench clean
 
 demo: .venv/ready
 	$(BIN)/medvip demo --force
@@ -24,6 +25,11 @@ check: .venv/ready
 format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Under three minutes; nothing but its JSON goes to the standard output.
+bench:
+	@$(MAKE) --silent .venv/ready >&2
+	@$(BIN)/python benchmarks/speed/bench.py
 
 # torch is installed first and by its exact version: a plain "torch" may pull gigabytes of CUDA.
 .venv/ready: pyproject.toml constraints.txt

@@ -60,9 +60,10 @@ def test_the_steps_are_those_of_torchs_own_sgd(
 
 def test_no_gradient_is_ever_written_down() -> None:
     model = Attention()
-    optimizer = FewRowsSGD(model, model.parameters(), lr=0.1)
+    FewRowsSGD(model, model.parameters(), lr=0.1)
     model(torch.randn(2, 3, 6), with_key=True).backward()
-    assert model.query.weight.grad is None and model.key.weight.grad is None
+    assert model.query.weight.grad is None
+    assert model.key.weight.grad is None
     assert model.other.weight.grad is not None
     assert [len(layer.factors or []) for layer in (model.query, model.key)] == [2, 2]
 
@@ -87,4 +88,5 @@ def test_a_released_layer_is_an_ordinary_one() -> None:
     optimizer = FewRowsSGD(model, model.parameters(), lr=0.1)
     optimizer.release()
     model(torch.randn(2, 3, 6), with_key=True).backward()
-    assert model.query.weight.grad is not None and model.key.weight.grad is not None
+    assert model.query.weight.grad is not None
+    assert model.key.weight.grad is not None
