@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medvip.backbones.efficientnet import CentredFeatures
-from medvip.backbones.fused_convolution import convolution
+from medvip.backbones.fused_convolution import convolution, packed
 
 
 class FusedFeatures(nn.Module):
@@ -29,9 +29,9 @@ class FusedFeatures(nn.Module):
         super().__init__()
         network: Any = tower.network  # the package has no type hints
         self.tower = tower
-        self._first = _Layer.of(network._conv_stem, relu6=True)
+        self._first = _Layer(network._conv_stem, relu6=True)
         self._blocks = [_Block.of(block) for block in network._blocks]
-        self._last = _Layer.of(network._conv_head, relu6=True)
+        self._last = _Layer(network._conv_head, relu6=True)
         self.eval()
 
     @torch.no_grad()
@@ -43,33 +43,27 @@ class FusedFeatures(nn.Module):
         return self._last(states).mean((2, 3)) - self.tower.mean
 
 
-class _Layer(NamedTuple):
-    """One convolution, its padding on the left and top, what the right and bottom have more."""
+class _Layer:
+    """One convolution with a rectifier or a sum behind it.
 
-    weight: Tensor
-    bias: Tensor
-    stride: int
-    groups: int
-    padding: int
-    more: int
-    relu6: bool
+    A layer that halves an even size wants one more pixel of padding on the right and bottom than on
+    the left and top. A kernel with a row and column of zeros in front gives the same numbers with
+    equal padding, and no picture has to be copied into a larger frame.
+    """
 
-    @classmethod
-    def of(cls, layer: Any, *, relu6: bool) -> _Layer:
-        """A layer that halves an even size lacks a pixel for equal padding on both sides."""
-        stride, kernel = int(layer.stride[0]), int(layer.kernel_size[0])
-        padding, more = divmod(kernel - stride, 2)
-        return cls(layer.weight, layer.bias, stride, layer.groups, padding, more, relu6)
+    def __init__(self, layer: Any, *, relu6: bool) -> None:
+        self.stride = int(layer.stride[0])
+        padding, more = divmod(int(layer.kernel_size[0]) - self.stride, 2)
+        self._weight, self._bias = functional.pad(layer.weight, [more, 0, more, 0]), layer.bias
+        self._padding, self._groups, self._relu6 = padding + more, layer.groups, relu6
+        self._packed: dict[torch.Size, Tensor] = {}  # as many as there are sizes of batches
 
     def __call__(self, states: Tensor, added_to: Tensor | None = None) -> Tensor:
-        padding = self.padding
-        if self.more:
-            states = functional.pad(states, [padding, padding + self.more] * 2)
-            padding = 0
-        return convolution(
-            states, self.weight, self.bias, stride=self.stride, padding=padding, groups=self.groups,
-            relu6=self.relu6, added_to=added_to,
-        )  # fmt: skip
+        how = {"stride": self.stride, "padding": self._padding, "groups": self._groups}
+        weight = self._packed.get(states.shape)
+        if weight is None:
+            weight = self._packed[states.shape] = packed(self._weight, states.shape, **how)
+        return convolution(states, weight, self._bias, **how, relu6=self._relu6, added_to=added_to)
 
 
 class _Block(NamedTuple):
@@ -82,11 +76,11 @@ class _Block(NamedTuple):
     @classmethod
     def of(cls, block: Any) -> _Block:
         names = [name for name in ("_expand_conv", "_depthwise_conv") if hasattr(block, name)]
-        inner = tuple(_Layer.of(getattr(block, name), relu6=True) for name in names)
+        inner = tuple(_Layer(getattr(block, name), relu6=True) for name in names)
         same_size = all(layer.stride == 1 for layer in inner)
         same_width = block._block_args.input_filters == block._block_args.output_filters
         skip = bool(block.id_skip and same_size and same_width)
-        return cls(inner, _Layer.of(block._project_conv, relu6=False), skip)
+        return cls(inner, _Layer(block._project_conv, relu6=False), skip)
 
     def __call__(self, states: Tensor) -> Tensor:
         inside = states

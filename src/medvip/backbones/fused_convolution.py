@@ -8,6 +8,7 @@ differ in the last bits only. Where a wheel or a processor has none, `can_fuse` 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -34,7 +35,7 @@ def convolution(
     pixels
         In channels-last order, as the result is then.
     weight, bias
-        As of `torch.nn.Conv2d`.
+        As of `torch.nn.Conv2d`; `weight` may be `packed`.
     stride, padding, groups
         The same in both directions.
     relu6
@@ -51,6 +52,22 @@ def convolution(
     return operations._convolution_pointwise(pixels, weight, bias, *where, *behind)
 
 
+def packed(
+    weight: Float[Tensor, "out group_channel kernel kernel"],
+    size: Sequence[int],
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+) -> Tensor:
+    """A weight in oneDNN's own form for pictures of that `size` [batch, channel, height, width].
+
+    `convolution` gives the same with it, and need not bring it into that form at each call.
+    """
+    reorder: Any = torch.ops.mkldnn._reorder_convolution_weight
+    return reorder(weight.contiguous(), [padding] * 2, [stride] * 2, [1, 1], groups, list(size))
+
+
 @cache
 def can_fuse() -> bool:
     """Whether this torch, on this machine, has these operations and they compute what they should."""
@@ -61,7 +78,8 @@ def can_fuse() -> bool:
     weight, bias = torch.randn(4, 4, 3, 3, generator=random), torch.randn(4, generator=random)
     wanted = nn.functional.conv2d(pixels, weight, bias, padding=1)
     try:
-        clipped = convolution(pixels, weight, bias, padding=1, relu6=True)
+        in_form = packed(weight, pixels.shape, padding=1)
+        clipped = convolution(pixels, in_form, bias, padding=1, relu6=True)
         added = convolution(pixels, weight, bias, padding=1, added_to=pixels.clone())
     except (AttributeError, RuntimeError):  # no such operation, or not for this processor
         return False
