@@ -168,7 +168,7 @@ def _seconds_a_call(run: Callable[[], Any]) -> float:
         for _ in range(calls):
             run()
 
-    repeats = min(15, max(3, int(0.5 / (calls * once))))
+    repeats = min(15, max(3, int(0.25 / (calls * once))))
     return statistics.median(seconds_of(several, repeats)) / calls
 
 

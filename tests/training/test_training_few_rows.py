@@ -58,6 +58,62 @@ def test_the_steps_are_those_of_torchs_own_sgd(
         torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12, msg=name)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    momentum=st.sampled_from([0.0, 0.9]),
+    weight_decay=st.sampled_from([0.0, 5e-4, 0.1]),
+    steps=st.lists(
+        st.tuples(st.integers(0, 1), st.sampled_from(["once", "twice", "mixed", "look"])), max_size=12
+    ),
+    seed=st.integers(0, 1000),
+)
+def test_rows_that_stay_the_same_change_nothing(
+    momentum: float, weight_decay: float, steps: list[tuple[int, str]], seed: int
+) -> None:
+    """Two constant tensors in any order, also both in one step, at changing rates, looked at in between."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(FewRows(6, 5)).double()
+    reference = nn.Sequential(nn.Linear(6, 5, bias=False)).double()
+    reference.load_state_dict(model.state_dict())
+    kept, wanted = torch.randn(2, 2, 3, 6, dtype=torch.float64), torch.randn(2, 3, 5, dtype=torch.float64)
+    constant = list(kept)
+    how = {"momentum": momentum, "weight_decay": weight_decay}
+    optimizer = FewRowsSGD(model, model.parameters(), lr=0.1, **how)
+    of_reference = torch.optim.SGD(reference.parameters(), lr=0.1, **how)
+    for number, (which, use) in enumerate(steps):
+        for one, its in ((model, optimizer), (reference, of_reference)):
+            its.param_groups[0]["lr"] = 0.1 / (1 + number)
+            its.zero_grad()
+            loss = (one(constant[which]) - wanted).square().mean()
+            if use == "twice":
+                loss = loss + one(constant[which]).exp().mean()
+            if use == "mixed":
+                loss = loss + one(constant[1 - which]).exp().mean()
+            loss.backward()
+            its.step()
+        if use == "look":
+            with torch.no_grad():
+                torch.testing.assert_close(model(kept), reference(kept), rtol=1e-10, atol=1e-12)
+    optimizer.release()
+    torch.testing.assert_close(model[0].weight, reference[0].weight, rtol=1e-10, atol=1e-12)
+
+
+def test_rows_that_stay_the_same_do_not_go_through_the_matrix() -> None:
+    layer = FewRows(6, 5)
+    optimizer = FewRowsSGD(layer, layer.parameters(), lr=0.1)
+    rows, before = torch.randn(3, 6), layer.weight.detach().clone()
+    for _ in range(3):
+        optimizer.zero_grad()
+        layer(rows).square().sum().backward()
+        optimizer.step()
+        lagging = layer.weight.detach().clone()
+    after_one = before - 0.1 * 2 * (rows @ before.T).T @ rows
+    torch.testing.assert_close(lagging, after_one)
+    rows.mul_(2)  # no longer what it was
+    torch.testing.assert_close(layer(rows), rows @ layer.weight.T)
+    assert not torch.allclose(layer.weight, after_one)
+
+
 def test_no_gradient_is_ever_written_down() -> None:
     model = Attention()
     FewRowsSGD(model, model.parameters(), lr=0.1)

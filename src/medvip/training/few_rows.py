@@ -5,6 +5,10 @@ a handful of numbers a side, but as large as W once multiplied out; making it, a
 reading it again takes far longer than everything else in a step of the merge prompt. So G and X
 stay apart until the momentum takes them in, in the one pass that it needs anyway. The numbers are
 those of `torch.optim.SGD` to floating-point order.
+
+Rows that stay the same from step to step, as encoded symptoms do between two encodings, need not
+go through the matrix either: SGD is linear, so what it does to X W^T follows from the gradients by
+it, X X^T and itself. The matrix learns of those steps all at once, see `SameRows`.
 """
 
 from __future__ import annotations
@@ -25,18 +29,41 @@ class FewRows(nn.Linear):
     factors
         While an optimiser wants them: pairs G [row, out] and X [row, in], one for each time that the
         layer was used since the last step. None: the gradient goes to the weight, as always.
+    same
+        While the layer is given one and the same constant tensor step after step: what has become
+        of its product. The weight lags behind until `settle`.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, bias=False)
         self.factors: list[tuple[Tensor, Tensor]] | None = None
+        self.same: SameRows | None = None
+        self._last: tuple[Tensor, int] | None = None
 
     def forward(self, input: Float[Tensor, "*rows in"]) -> Float[Tensor, "*rows out"]:
         """Input W^T."""
         if self.factors is None or not torch.is_grad_enabled():
+            self.settle()
             return super().forward(input)
         rows = input.flatten(0, -2)
-        return _Product.apply(rows, self.weight, self.factors).unflatten(0, input.shape[:-1])
+        if self._seen_before(input):
+            self.same = self.same or SameRows(rows, self.weight)
+            found = _Known.apply(self.weight, self.same.product, self.same.rows, self.factors)
+        else:
+            self.settle()
+            found = _Product.apply(rows, self.weight, self.factors)
+        return found.unflatten(0, input.shape[:-1])
+
+    def settle(self) -> None:
+        """Bring the weight up to date."""
+        if self.same is not None:
+            self.same.settle(self.weight)
+            self.same = None
+
+    def _seen_before(self, input: Tensor) -> bool:
+        """Whether it is the very tensor of the last time, unchanged since, and nothing is learned in it."""
+        last, self._last = self._last, None if input.requires_grad else (input, input._version)
+        return last is not None and last[0] is input and last[1] == input._version
 
 
 class _Product(torch.autograd.Function):
@@ -54,6 +81,102 @@ class _Product(torch.autograd.Function):
         rows, weight = ctx.saved_tensors
         ctx.factors.append((gradient, rows))
         return gradient @ weight if ctx.needs_input_grad[0] else None, None, None
+
+
+class _Known(torch.autograd.Function):
+    """A product that is known already: of all the way back only the factors are taken down."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, product: Tensor, rows: Tensor, factors: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        ctx.rows, ctx.factors = rows, factors
+        return product.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides its form
+        ctx: Any, gradient: Tensor
+    ) -> tuple[None, None, None, None]:
+        ctx.factors.append((gradient, ctx.rows))
+        return None, None, None, None
+
+
+class SameRows:
+    """X W^T of rows X that stay the same, while SGD goes on with W.
+
+    With G the gradient by Y = X W^T, momentum M, rates mu, lambda (weight decay) and eta, a step is
+
+        M <- mu M + G^T X + lambda W,            W <- W - eta M.
+
+    So with Z = X M^T the product follows Z <- mu Z + (X X^T) G + lambda Y and Y <- Y - eta Z. The
+    matrices themselves stay combinations of what they were, W_0 and M_0, and a product with X:
+
+        W = a_W W_0 + b_W M_0 + P_W^T X,        M likewise.
+
+    Parameters
+    ----------
+    rows
+        X.
+    weight
+        W_0.
+    """
+
+    @torch.no_grad()
+    def __init__(self, rows: Float[Tensor, "row in"], weight: Float[Tensor, "out in"]) -> None:
+        self.rows, self.product = rows, rows @ weight.T
+        self._products = rows @ rows.T
+        self._momentum: Tensor | None = None
+        self._of_product = torch.zeros_like(self.product)  # Z
+        nothing = torch.zeros_like(self.product)
+        self._of_weight, self._of_momentum = (
+            _Combination(1.0, 0.0, nothing),
+            _Combination(0.0, 1.0, nothing.clone()),
+        )
+
+    @torch.no_grad()
+    def step(
+        self,
+        gradient: Float[Tensor, "row out"],
+        momentum: Float[Tensor, "out in"],
+        rate: float,
+        mu: float,
+        decay: float,
+    ) -> None:
+        """One step; `momentum` is M_0 and the same at each call."""
+        if self._momentum is None:
+            self._momentum, self._of_product = momentum, self.rows @ momentum.T
+        self._of_product.mul_(mu).add_(self.product, alpha=decay).addmm_(self._products, gradient)
+        self.product.add_(self._of_product, alpha=-rate)
+        self._of_momentum.scale_and_add(mu, self._of_weight, decay)
+        self._of_momentum.factor.add_(gradient)
+        self._of_weight.scale_and_add(1.0, self._of_momentum, -rate)
+
+    @torch.no_grad()
+    def settle(self, weight: Float[Tensor, "out in"]) -> None:
+        """W_0 and M_0 to what they are after the steps so far, in place."""
+        if self._momentum is None:
+            return
+        momentum, rows = self._momentum, self.rows
+        new = self._of_weight.of(weight, momentum, rows)
+        momentum.copy_(self._of_momentum.of(weight, momentum, rows))
+        weight.copy_(new)
+
+
+class _Combination:
+    """`a` W_0 + `b` M_0 + `factor`^T X."""
+
+    def __init__(self, a: float, b: float, factor: Float[Tensor, "row out"]) -> None:
+        self.a, self.b, self.factor = a, b, factor
+
+    def scale_and_add(self, scale: float, other: _Combination, times: float) -> None:
+        """`scale` times itself and `times` times another."""
+        self.a, self.b = scale * self.a + times * other.a, scale * self.b + times * other.b
+        self.factor.mul_(scale).add_(other.factor, alpha=times)
+
+    def of(self, weight: Tensor, momentum: Tensor, rows: Float[Tensor, "row in"]) -> Tensor:
+        """The matrix."""
+        return torch.addmm(weight * self.a, self.factor.T, rows).add_(momentum, alpha=self.b)
 
 
 class FewRowsSGD(torch.optim.SGD):
@@ -88,8 +211,14 @@ class FewRowsSGD(torch.optim.SGD):
         for layer, _, _ in self._layers:
             layer.factors = []
 
+    def settle(self) -> None:
+        """Bring all weights up to date, before anybody but their layer looks at them."""
+        for layer, _, _ in self._layers:
+            layer.settle()
+
     def release(self) -> None:
         """Layers are ordinary ones from now on."""
+        self.settle()
         for layer, _, _ in self._layers:
             layer.factors = None
 
@@ -106,6 +235,13 @@ class FewRowsSGD(torch.optim.SGD):
         for layer, momentum, group in self._layers:  # first: rows may themselves be learned
             if not layer.factors:
                 continue
+            same = layer.same
+            if same is not None and all(rows is same.rows for _, rows in layer.factors):
+                gradient = sum(gradient for gradient, _ in layer.factors)
+                rates = (float(group[name]) for name in ("lr", "momentum", "weight_decay"))
+                same.step(gradient, momentum, *rates)
+                continue
+            layer.settle()
             gradients, rows = map(torch.cat, zip(*layer.factors, strict=True))
             momentum.addmm_(gradients.T, rows, beta=group["momentum"])
             momentum.add_(layer.weight, alpha=group["weight_decay"])

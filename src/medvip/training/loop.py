@@ -168,6 +168,8 @@ def _one_epoch(
         yield GRADIENT
         optimizer.step()
         total += loss * len(labels)
+    if isinstance(optimizer, FewRowsSGD):
+        optimizer.settle()
     return float(total) / len(train)
 
 
