@@ -10,7 +10,6 @@ import typer
 
 from medvip.cli import options as o
 from medvip.cli.console import complain, say, say_table
-from medvip.types import ImageDataset
 
 
 def evaluate(
@@ -36,6 +35,7 @@ def evaluate(
     import medvip
     from medvip.atomic import write_atomically
     from medvip.errors import RunError, UsageError
+    from medvip.runs.run import splits_differ
     from medvip.types import SPLITS
 
     if split not in (*SPLITS, "all"):
@@ -55,7 +55,7 @@ def evaluate(
         dataset = dataset.with_samples(replace(sample, split="test") for sample in dataset)
     for note in dataset.notes:
         complain(f"note: {note}")
-    if split != "all" and _split_otherwise(loaded.config, dataset):
+    if split != "all" and splits_differ(loaded.config, dataset):
         complain(
             "warning: these splits are not those of the run's training, so pictures that it learned from may "
             "be measured; give the training's --split-seed or --split-file, or --split all for new pictures"
@@ -72,14 +72,3 @@ def evaluate(
             for name, c in metrics.per_class.items()
         ],
     )
-
-
-def _split_otherwise(config: dict, dataset: ImageDataset) -> bool:
-    """Whether the splits were made here, and otherwise than when the run was trained."""
-    made = [note for note in dataset.notes if note.startswith("splits made")]
-    recorded = config.get("data", {})
-    same = (
-        set(made) <= set(recorded.get("notes", ()))
-        and recorded.get("images", {}).get("test") == dataset.only("test").counts()
-    )
-    return bool(made) and not same

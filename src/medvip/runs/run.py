@@ -114,11 +114,15 @@ class Run:
         """All figures with intervals; the table's classes may be in another order."""
         position = np.array([self.classes.index(name) for name in table.classes])
         return evaluate(
-            self._probabilities(table.parts()),
+            self.probabilities_of(table),
             position[table.labels.numpy()],
             self.classes,
             groups=table.groups,
         )
+
+    def probabilities_of(self, table: Table) -> Float[np.ndarray, "image class"]:
+        """Probability of each of the run's classes for each image of a table."""
+        return self._probabilities(table.parts())
 
     def explain(self, paths: Sequence[str | Path], **reading: Any) -> list[Explanation]:
         """What each class's logit is made of, picture by picture. Exact; for the method vip.
@@ -170,3 +174,14 @@ class Run:
 
     def _encode(self, paths: Sequence[str | Path], **reading: Any) -> Float[Tensor, "image dim"]:
         return encode_paths([str(path) for path in paths], self.backbone, **reading)
+
+
+def splits_differ(config: dict[str, Any], dataset: ImageDataset) -> bool:
+    """Whether the data set's splits were made here, and otherwise than when the run was trained."""
+    made = [note for note in dataset.notes if note.startswith("splits made")]
+    recorded = config.get("data", {})
+    same = (
+        set(made) <= set(recorded.get("notes", ()))
+        and recorded.get("images", {}).get("test") == dataset.only("test").counts()
+    )
+    return bool(made) and not same
