@@ -138,7 +138,7 @@ def signed(value: float, digits: int = 2) -> str:
 
     Examples
     --------
-    >>> signed(-1.234), signed(0.001), signed(2)
+    >>> signed(-1.234), signed(0.001), signed(2.0)
     ('−1.23', '0.00', '+2.00')
     """
     if math.isnan(value):
