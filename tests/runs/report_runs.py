@@ -16,7 +16,11 @@ __all__ = ["HOSTILE_CLASSES", "HOSTILE_FILES", "LONG", "clip_fit", "hostile_plai
 LONG = "very" * 1000
 HOSTILE_CLASSES = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "ورم خبيث", LONG)
 """Class names that a symptom set takes: one clean line each."""
-WORSE_CLASSES = ("new\nline </title><script>alert(3)</script>", "\u202egnp.\u2066evil", "😀 & 👩\u200d⚕️ 'quoted'")
+WORSE_CLASSES = (
+    "new\nline </title><script>alert(3)</script>",
+    "\u202egnp.\u2066evil",
+    "😀 & 👩\u200d⚕️ 'quoted'",
+)
 """Names that no symptom set takes, but a folder or a table may have."""
 HOSTILE_FILES = (
     "<img src=x onerror=alert(4)>.png",
@@ -32,7 +36,9 @@ HOSTILE_FILES = (
 )
 
 
-def paint(folder: Path, labels: tuple[str, ...], names: tuple[str, ...], further: dict[str, list[str]]) -> Path:
+def paint(
+    folder: Path, labels: tuple[str, ...], names: tuple[str, ...], further: dict[str, list[str]]
+) -> Path:
     """A folder with a split.csv: coloured noise whose colours say nothing of its labels."""
     random = np.random.default_rng(0)
     folder.mkdir(parents=True)

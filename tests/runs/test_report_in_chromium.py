@@ -17,7 +17,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from browser import Browser, open_browser
 from report_runs import (
     HOSTILE_CLASSES,
     LONG,
@@ -29,6 +28,7 @@ from report_runs import (
 )
 
 import medvip
+from browser import Browser, open_browser
 
 WINDOWS = [(400, "light"), (400, "dark"), (1400, "light"), (1400, "dark")]
 
@@ -160,7 +160,10 @@ def test_figures_take_the_pages_colours(browser, pages):
 def test_hostile_text_is_seen_as_text(browser, pages, name, classes):
     browser.open(pages[name], width=400)
     assert browser.value("document.scripts.length") == 0
-    assert browser.value("document.querySelectorAll('iframe, object, embed, form, input, b > script').length") == 0
+    assert (
+        browser.value("document.querySelectorAll('iframe, object, embed, form, input, b > script').length")
+        == 0
+    )
     events = """[...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames())
         .filter(n => n.startsWith('on'))"""
     assert browser.value(events) == []
@@ -257,7 +260,13 @@ def test_a_screen_reader_finds_its_way(browser, pages):
     landmarks = {role for role, _ in heard}
     assert {"main", "navigation", "banner", "contentinfo", "region", "article", "table"} <= landmarks
     headings = [name for role, name in heard if role == "heading"]
-    for wanted in ("Figures", "What was trained on what", "Symptoms", "Failures", "What this run must not be used for"):
+    for wanted in (
+        "Figures",
+        "What was trained on what",
+        "Symptoms",
+        "Failures",
+        "What this run must not be used for",
+    ):
         assert wanted in headings
     pictures = [name for role, name in heard if role in ("image", "img")]
     assert len(pictures) > 5

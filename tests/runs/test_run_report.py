@@ -139,7 +139,11 @@ def test_the_overview_is_the_mean_of_the_shares(clip_fit, dataset, report):
         for i, line in enumerate(part.symptoms):
             shares = {
                 name: np.mean(
-                    [e.classes[c].symptoms[i].share for e, n in zip(explained, labels, strict=True) if n == name]
+                    [
+                        e.classes[c].symptoms[i].share
+                        for e, n in zip(explained, labels, strict=True)
+                        if n == name
+                    ]
                 )
                 for name in report.metrics.classes
             }

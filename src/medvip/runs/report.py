@@ -14,13 +14,24 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from medvip.atomic import write_atomically
+from medvip.backbones.protocol import SpatialBackbone
 from medvip.errors import DataError, RunError, UsageError
 from medvip.evaluation import evaluate
 from medvip.evaluation.benchmark.cues import cues_of
+from medvip.evaluation.plot_style import require_matplotlib
 from medvip.evaluation.shortcuts import find_shortcuts
 from medvip.evaluation.subgroups import measure_subgroups
-from medvip.explanation import ClassContributions, contributions
-from medvip.explanation.report import Facts, Failure, Neighbour, Report, overview, render, thumbnail
+from medvip.explanation import Explanation, can_be_explained, parts_of
+from medvip.explanation.report import (
+    Facts,
+    Failure,
+    Neighbour,
+    Report,
+    maps_of_failure,
+    overview,
+    render,
+    thumbnail,
+)
 from medvip.features import FeatureTable, compute_features, open_pictures
 from medvip.images import read_picture
 from medvip.runs.run import Run, splits_differ
@@ -89,6 +100,7 @@ def write_report(
     PosixPath('why/report.html')
     """
     file = Path(out) / FILE
+    require_matplotlib("which draws the report's figures")
     if file.exists() and not force:
         raise RunError(f"{file} is there already", fix="choose another --out, or replace it with --force")
     report = gather_report(
@@ -136,7 +148,8 @@ def gather_report(
     probabilities = _probabilities(run, read, table, workers)
     position = {name: c for c, name in enumerate(run.classes)}
     labels = np.array([position[sample.label] for sample in samples])
-    explained = _explained(run, table.plain)
+    explained = run.explain_table(table) if can_be_explained(run.method) else []
+    class_vectors = bool(explained) and parts_of(run.method).has_class_vector
     wrong = _failures_first(probabilities, labels, table.paths)
     groups = table.groups
     cues = _cues(table.paths, workers)
@@ -154,7 +167,8 @@ def gather_report(
             probabilities, labels, run.classes, _further_columns(samples), groups=groups
         ),
         shortcuts=find_shortcuts(cues, labels, run.classes, groups=groups),
-        overview=overview(explained, labels) if explained else None,
+        overview=overview(explained, labels, class_vectors=class_vectors) if explained else (),
+        reliance=run.reliance(table) if class_vectors else None,
         symptom_facts=_symptom_facts(run),
         failures=_shown(run, wrong[:failures], samples, table, train, probabilities, explained, pictures),
         failures_in_all=len(wrong),
@@ -173,14 +187,6 @@ def _probabilities(
     if run.method.needs == "features":
         return run.probabilities_of(table)
     return run.probabilities_of(open_pictures(read, run.backbone, workers=workers).test)
-
-
-def _explained(run: Run, images: Float[Tensor, "image dim"]) -> list[tuple[ClassContributions, ...]]:
-    """What every image's logits are made of; empty for methods whose logits are no such sums."""
-    if run.method.name != "vip" or run.symptoms is None:
-        return []
-    texts = run.symptoms.for_classes(run.classes)
-    return contributions(images, run.method.state(), run.backbone.logit_scale, run.classes, texts)
 
 
 def _failures_first(
@@ -213,28 +219,35 @@ def _shown(
     table: FeatureTable,
     train: FeatureTable,
     probabilities: Float[np.ndarray, "image class"],
-    explained: Sequence[tuple[ClassContributions, ...]],
+    explained: Sequence[Explanation],
     pictures: bool,
 ) -> tuple[Failure, ...]:
     """The failures at these positions, each with what was near it in training."""
     root = _common_folder([*table.paths, *train.paths])
     found = []
-    for image in which:
+    paths = [table.paths[image] for image in which]
+    where = (
+        run.explain(paths, maps=True, quiet=True)
+        if pictures and explained and isinstance(run.backbone, SpatialBackbone)
+        else [None] * len(which)
+    )
+    for image, mapped in zip(which, where, strict=True):
         row = probabilities[image]
         truth, prediction = samples[image].label, run.classes[int(row.argmax())]
-        of_classes = {part.class_name: part for part in (explained[image] if explained else ())}
         neighbours = {
             name: _nearest(table.plain[image], train, name, root, pictures) for name in (prediction, truth)
         }
+        picture = read_picture(table.paths[image])
         found.append(
             Failure(
                 path=_below(table.paths[image], root),
                 truth=truth,
                 prediction=prediction,
                 probabilities=dict(zip(run.classes, map(float, row), strict=True)),
-                picture=thumbnail(read_picture(table.paths[image]), PICTURE_SIDE) if pictures else None,
-                shares=tuple(of_classes[name] for name in (prediction, truth) if of_classes),
+                picture=thumbnail(picture, PICTURE_SIDE) if pictures else None,
+                shares=tuple(explained[image].of_class(name) for name in (prediction, truth) if explained),
                 neighbours={name: near for name, near in neighbours.items() if near},
+                maps=mapped and maps_of_failure(mapped, picture, (prediction, truth)),
             )
         )
     return tuple(found)

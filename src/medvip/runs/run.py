@@ -14,8 +14,23 @@ from torch import Tensor
 from medvip.backbones import Backbone
 from medvip.errors import DataError
 from medvip.evaluation import Metrics, evaluate
-from medvip.explanation import Explanation, contributions
-from medvip.features import Table, compute_features, encode_paths, open_pictures, read_pixels
+from medvip.explanation import (
+    Explanation,
+    Reliance,
+    SimilarityQuantiles,
+    explain_pictures,
+    explain_vectors,
+    parts_of,
+    reliance,
+)
+from medvip.features import (
+    FeatureTable,
+    Table,
+    compute_features,
+    encode_paths,
+    open_pictures,
+    read_pixels,
+)
 from medvip.methods import Method
 from medvip.symptoms import SymptomSet
 from medvip.types import ImageDataset, Split
@@ -49,6 +64,9 @@ class Run:
         All that was decided: data, seeds, options, versions. What `config.json` holds.
     metrics
         By split, as in `metrics.json`.
+    seen
+        How similar the training images were to each symptom, as quantiles; None for a method that
+        cannot be explained, too few images, or a run from before this was kept.
     """
 
     backbone: Backbone
@@ -56,6 +74,7 @@ class Run:
     symptoms: SymptomSet | None
     config: dict[str, Any]
     metrics: dict[str, Any] = field(default_factory=dict)
+    seen: SimilarityQuantiles | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -124,27 +143,46 @@ class Run:
         """Probability of each of the run's classes for each image of a table."""
         return self._probabilities(table.parts())
 
-    def explain(self, paths: Sequence[str | Path], **reading: Any) -> list[Explanation]:
-        """What each class's logit is made of, picture by picture. Exact; for the method vip.
+    def explain(
+        self, paths: Sequence[str | Path], *, maps: bool = False, **reading: Any
+    ) -> list[Explanation]:
+        """What each class's logit is made of, picture by picture; with `maps` also where.
+
+        The shares are exact. Whether the maps are depends on the backbone, and each says so
+        (`medvip.explanation.SymptomMaps`). `reading` goes to `medvip.explanation.explain_pictures`.
 
         Raises
         ------
         UsageError
-            The run's method is not vip.
+            The method's logits are no sum over symptoms, or its backbone cannot say where.
+        UnreadableImages
+            Pictures that cannot be read, all of them listed.
         """
-        images = self._encode(paths, **reading)
-        texts = self.symptoms.for_classes(self.classes) if self.symptoms else ()
-        shares = contributions(images, self.method.state(), self.backbone.logit_scale, self.classes, texts)
-        table = self.method.predict_proba(images)
-        return [
-            Explanation(
-                str(path),
-                self.classes[int(row.argmax())],
-                dict(zip(self.classes, map(float, row), strict=True)),
-                classes,
-            )
-            for path, row, classes in zip(paths, table, shares, strict=True)
-        ]
+        return explain_pictures(paths, self.method, self.seen, maps=maps, **reading)
+
+    def explain_table(self, table: FeatureTable) -> list[Explanation]:
+        """The same, without maps, of pictures whose vectors are there already.
+
+        Raises
+        ------
+        UsageError
+            The method's logits are no sum over symptoms.
+        """
+        return explain_vectors(table.plain, table.paths, self.method, self.seen)
+
+    def reliance(self, table: FeatureTable) -> Reliance:
+        """How much of the decisions on these images rests on what no symptom explains.
+
+        The table's classes may be in another order.
+
+        Raises
+        ------
+        UsageError
+            The method's logits are no sum over symptoms.
+        """
+        position = np.array([self.classes.index(name) for name in table.classes])
+        labels = position[table.labels.cpu().numpy()]
+        return reliance(table.plain, parts_of(self.method), labels, table.groups)
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the run folder, whole or not at all.

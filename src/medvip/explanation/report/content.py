@@ -11,7 +11,8 @@ from medvip.evaluation.metrics import Metrics
 from medvip.evaluation.shortcuts import Shortcut
 from medvip.evaluation.subgroups import Division
 from medvip.explanation.contributions import ClassContributions
-from medvip.explanation.report.overview import SymptomOverview
+from medvip.explanation.reliance import Reliance
+from medvip.explanation.report.overview import ClassOverview
 from medvip.explanation.report.thumbnails import Thumbnail
 
 
@@ -68,24 +69,44 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class SymptomMap:
-    """Where in the picture one symptom was seen.
+class MapPanel:
+    """Where in the picture one part of a logit was seen.
 
     Attributes
     ----------
-    class_name, symptom
-        Which.
+    class_name
+        Of the logit.
+    symptom
+        None for the class vector.
     picture
-        The map over the picture.
-    low, high
-        What the two ends of the colours stand for.
+        The map over the picture in grey.
     """
 
     class_name: str
-    symptom: str
+    symptom: str | None
     picture: Thumbnail
-    low: float
-    high: float
+
+
+@dataclass(frozen=True)
+class FailureMaps:
+    """The maps of one failure.
+
+    Attributes
+    ----------
+    what
+        What their numbers are, in words; said, because patch similarities add up to nothing.
+    panels
+        The predicted class's, then the true class's.
+    largest
+        What the ends of the symptoms' colours stand for: minus this and plus this.
+    largest_of_class_vector
+        The same of the class vectors', which have a scale of their own; None where there are none.
+    """
+
+    what: str
+    panels: tuple[MapPanel, ...]
+    largest: float
+    largest_of_class_vector: float | None
 
 
 @dataclass(frozen=True)
@@ -103,13 +124,14 @@ class Failure:
     picture
         None where pictures are left out.
     shares
-        What the logits of the predicted and of the true class are made of; empty for methods other
-        than ViP.
+        What the logits of the predicted and of the true class are made of; empty for methods whose
+        logits are no sums over symptoms.
     neighbours
         Class name -> its nearest training images, nearest first; the predicted class, then the true
         one. Empty where there are no training images.
     maps
-        Where the symptoms of these two classes were seen.
+        Where the symptoms of these two classes were seen; None where nothing can say, or pictures are
+        left out.
     """
 
     path: str
@@ -119,7 +141,7 @@ class Failure:
     picture: Thumbnail | None
     shares: tuple[ClassContributions, ...]
     neighbours: dict[str, tuple[Neighbour, ...]]
-    maps: tuple[SymptomMap, ...] = ()
+    maps: FailureMaps | None = None
 
     @property
     def confidence(self) -> float:
@@ -152,7 +174,9 @@ class Report:
     shortcuts
         How well size and brightness alone tell the classes apart; empty when not looked at.
     overview
-        Of the symptoms; None for methods that have none to speak of.
+        Of the symptoms, by class; empty for methods whose logits are no sums over symptoms.
+    reliance
+        How much rests on the class vectors, which no symptom explains; None for methods without.
     symptom_facts
         (what, value) pairs: who wrote the symptoms, and who reviewed them.
     failures
@@ -176,7 +200,8 @@ class Report:
     groups: tuple[str, ...]
     divisions: tuple[Division, ...]
     shortcuts: tuple[Shortcut, ...]
-    overview: SymptomOverview | None
+    overview: tuple[ClassOverview, ...]
+    reliance: Reliance | None
     symptom_facts: tuple[tuple[str, str], ...]
     failures: tuple[Failure, ...]
     failures_in_all: int

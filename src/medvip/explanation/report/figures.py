@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 
-from medvip.errors import MedvipError
 from medvip.evaluation.calibration import ConfidenceBin
+from medvip.evaluation.plot_style import drawing
 
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
 MINUS = "\N{MINUS SIGN}"
@@ -66,7 +66,7 @@ def reliability_figure(bins: Sequence[ConfidenceBin], description: str) -> Marku
     """Share right against confidence, with intervals; below, how many images have that confidence."""
     from matplotlib.figure import Figure
 
-    with _style():
+    with drawing():
         picture = Figure(figsize=(4.2, 4.6), layout="constrained")
         above, below = picture.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     axes: Any = above
@@ -96,7 +96,7 @@ def reliability_figure(bins: Sequence[ConfidenceBin], description: str) -> Marku
 def _square() -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    with _style():
+    with drawing():
         picture = Figure(figsize=(4.2, 4.2), layout="constrained")
         axes: Any = picture.subplots()
     _frame(axes)
@@ -125,24 +125,10 @@ def _inked(axes: Any) -> None:
     axes.yaxis.label.set_color(INK)
 
 
-def _style() -> Any:
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise MedvipError(
-            "the report's figures need matplotlib, which is not installed",
-            fix="pip install 'medvip[plots]'",
-        ) from error
-    return mpl.rc_context(_SETTINGS)
-
-
-_SETTINGS: dict[Any, Any] = {"svg.hashsalt": "medvip", "svg.fonttype": "none", "font.size": 10}
-
-
 def _svg(picture: Any, name: str, description: str) -> Markup:
     """The drawing as one ``svg`` element with ids of its own, a text alternative, and no style sheet."""
     buffer = io.StringIO()
-    with _style():
+    with drawing():
         picture.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

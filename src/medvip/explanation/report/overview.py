@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from medvip.explanation.contributions import ClassContributions
+from medvip.explanation.contributions import Explanation
 
 
 @dataclass(frozen=True)
@@ -49,81 +49,58 @@ class ClassOverview:
     symptoms
         In the order of the symptom file.
     class_vector
-        The class vector's mean shares, as a line that no symptom explains.
-    class_vector_part
-        How much of what the logit is added up from is the class vector's: the mean over images of
-        its absolute share over the sum of all absolute shares, in [0, 1].
+        The class vector's mean shares, which no symptom explains; None for methods without one.
     """
 
     class_name: str
     symptoms: tuple[SymptomLine, ...]
-    class_vector: SymptomLine
-    class_vector_part: float
+    class_vector: SymptomLine | None
 
-
-@dataclass(frozen=True)
-class SymptomOverview:
-    """All classes.
-
-    Attributes
-    ----------
-    classes
-        In the run's order.
-    images
-        How many images the means are over.
-    decided_by_class_vector
-        The share of images whose predicted class would not be the same if the class vectors' shares
-        were taken out of all logits: their decisions rest on what no symptom explains.
-    """
-
-    classes: tuple[ClassOverview, ...]
-    images: int
-    decided_by_class_vector: float
+    @property
+    def lines(self) -> tuple[SymptomLine, ...]:
+        """All parts of the logit."""
+        return self.symptoms if self.class_vector is None else (*self.symptoms, self.class_vector)
 
 
 def overview(
-    explained: Sequence[Sequence[ClassContributions]], labels: Int[np.ndarray, "image"]
-) -> SymptomOverview:
-    """Sum up the shares of many images.
+    explained: Sequence[Explanation], labels: Int[np.ndarray, "image"], *, class_vectors: bool = True
+) -> tuple[ClassOverview, ...]:
+    """Sum up the shares of many images, class by class.
 
     Parameters
     ----------
     explained
-        For each image, what each class's logit is made of.
+        What each image's logits are made of; at least one.
     labels
-        The position of each image's true class among them.
+        The position of each image's true class among the explanations' classes.
+    class_vectors
+        Whether the method has any.
 
     Examples
     --------
-    >>> from medvip.explanation.contributions import SymptomShare
+    >>> from medvip.explanation.contributions import ClassContributions, SymptomShare
     >>> def shares(red, blue):
-    ...     return [ClassContributions(name, 1.0 + share, 1.0, (SymptomShare(name, share, 1.0, 0.1),))
-    ...             for name, share in (("red", red), ("blue", blue))]
-    >>> found = overview([shares(3.0, 1.0), shares(1.0, 2.0)], np.array([0, 1]))
-    >>> line = found.classes[0].symptoms[0]
-    >>> line.own, line.others, found.classes[0].class_vector_part, found.decided_by_class_vector
-    (3.0, 1.0, 0.375, 0.0)
+    ...     parts = [ClassContributions(name, 1.0 + share, 1.0, (SymptomShare(name, share, 1.0, 0.1),))
+    ...              for name, share in (("red", red), ("blue", blue))]
+    ...     return Explanation("a.png", "red", {"red": 0.5, "blue": 0.5}, tuple(parts))
+    >>> red, blue = overview([shares(3.0, 1.0), shares(1.0, 2.0)], np.array([0, 1]))
+    >>> line = red.symptoms[0]
+    >>> line.own, line.others, line.difference, red.class_vector.difference
+    (3.0, 1.0, 2.0, 0.0)
     """
-    names = [part.class_name for part in explained[0]]
-    logits = np.array([[part.logit for part in image] for image in explained])
-    of_class_vector = np.array([[part.class_vector for part in image] for image in explained])
-    classes = []
+    names = [part.class_name for part in explained[0].classes]
+    found = []
     for c, name in enumerate(names):
-        shares = np.array([[s.share for s in image[c].symptoms] for image in explained])
-        columns = np.column_stack([shares, of_class_vector[:, c]])
-        size = np.abs(columns)
-        first = explained[0][c].symptoms
+        of_class = [one.classes[c] for one in explained]
+        shares = np.array([[symptom.share for symptom in part.symptoms] for part in of_class])
         lines = [
-            _line(words, attention, columns[:, i], labels, c, names)
-            for i, (words, attention) in enumerate(
-                [*((symptom.symptom, symptom.attention) for symptom in first), ("class vector", 1.0)]
-            )
+            _line(symptom.symptom, symptom.attention, shares[:, i], labels, c, names)
+            for i, symptom in enumerate(of_class[0].symptoms)
         ]
-        part = size[:, -1] / np.maximum(size.sum(axis=1), 1e-12)
-        classes.append(ClassOverview(name, tuple(lines[:-1]), lines[-1], float(part.mean())))
-    without = (logits - of_class_vector).argmax(axis=1)
-    changed = without != logits.argmax(axis=1)
-    return SymptomOverview(tuple(classes), len(explained), float(changed.mean()))
+        rest = np.array([part.class_vector for part in of_class])
+        vector = _line("class vector", 1.0, rest, labels, c, names) if class_vectors else None
+        found.append(ClassOverview(name, tuple(lines), vector))
+    return tuple(found)
 
 
 def _line(

@@ -15,7 +15,9 @@ from markupsafe import Markup
 from medvip.evaluation.bootstrap import group_codes, group_weights
 from medvip.evaluation.calibration import ConfidenceBin, reliability
 from medvip.evaluation.metrics import Estimate
+from medvip.evaluation.plot_style import require_matplotlib
 from medvip.evaluation.ranking import roc_curve, sensitivity_at
+from medvip.explanation.contributions import Decision, decision
 from medvip.explanation.report.content import Failure, Report
 from medvip.explanation.report.figures import MINUS, reliability_figure, roc_figure, series
 
@@ -46,6 +48,7 @@ def render(report: Report) -> str:
     MedvipError
         matplotlib is not installed.
     """
+    require_matplotlib("which draws the report's figures")
     environment = Environment(
         loader=PackageLoader("medvip.explanation.report"),
         autoescape=True,
@@ -173,20 +176,22 @@ def counted(amount: int, noun: str, more: str | None = None) -> str:
 # What the page says -------------------------------------------------------------------------------
 
 
-def key_points(report: Report) -> list[str]:
+def key_points(report: Report) -> list[Markup]:
     """What to take away, in a few sentences."""
     metrics, wrong = report.metrics, report.failures_in_all
     sure = int(_wrong_and_sure(report).sum())
-    points = [
+    first = (
         f"{metrics.images - wrong:,} of {counted(metrics.images, 'image')} named rightly, {wrong:,} wrongly"
-        + (f"; {sure:,} of these with a confidence of {SURE:.2f} or more." if wrong else ".")
-    ]
+    )
+    points = [first + (f"; {sure:,} of these with a confidence of {SURE:.2f} or more." if wrong else ".")]
     strong = [s for s in report.shortcuts if s.strong]
     if strong:
         best = max(strong, key=lambda s: s.separation.value)
         points.append(
-            f"Shortcut: {best.cue} alone tells {visible(shortened(best.class_name))} apart with an AUROC of "
-            f"{number(best.separation.value)} on these images. The run's figures may owe something to it."
+            Markup(
+                "Shortcut: {} alone tells {} apart with an AUROC of {} on these images. The run's figures may "
+                "owe something to it."
+            ).format(best.cue, data(shortened(best.class_name)), number(best.separation.value))
         )
     elif report.shortcuts:
         best = max(report.shortcuts, key=lambda s: s.separation.value)
@@ -194,30 +199,17 @@ def key_points(report: Report) -> list[str]:
             f"No strong shortcut in size or brightness: the best of {len(report.shortcuts)} cues, "
             f"{best.cue}, has an AUROC of {number(best.separation.value)}. Others were not looked for."
         )
-    if report.overview is not None:
-        parts = [c.class_vector_part for c in report.overview.classes]
-        span = percent(min(parts))
-        span = span if span == percent(max(parts)) else f"{percent(min(parts))} to {percent(max(parts))}"
-        points.append(
-            f"Of what a class's logit is added up from, {span} is the learned class vector's, which no "
-            f"symptom explains. Without it, {percent(report.overview.decided_by_class_vector)} of the images "
-            "would be named otherwise."
-        )
+    if report.reliance is not None:
+        points.append(report.reliance.in_words())
     few = [(d.column, s.name) for d in report.divisions for s in d.subgroups if s.few]
     if few:
         points.append(f"{counted(len(few), 'subgroup')} too small to say anything; marked below.")
-    return points
+    return [Markup.escape(point) for point in points]
 
 
-def margin(failure: Failure) -> dict[str, float] | None:
+def margin(failure: Failure) -> Decision | None:
     """By how much the wrong class is ahead of the true one, and where that comes from."""
-    by_name = {part.class_name: part for part in failure.shares}
-    if failure.prediction not in by_name or failure.truth not in by_name:
-        return None
-    named, true = by_name[failure.prediction], by_name[failure.truth]
-    whole = named.logit - true.logit
-    of_class_vectors = named.class_vector - true.class_vector
-    return {"whole": whole, "class_vectors": of_class_vectors, "symptoms": whole - of_class_vectors}
+    return decision(failure.shares) if len(failure.shares) == 2 else None
 
 
 def _wrong_and_sure(report: Report) -> np.ndarray:
@@ -273,12 +265,10 @@ def _heaviest_share(failures: Iterable[Failure]) -> float:
 
 
 def _widest_difference(report: Report) -> float:
-    if report.overview is None:
-        return 1.0
     found = [
         abs(line.difference)
-        for part in report.overview.classes
-        for line in (*part.symptoms, part.class_vector)
+        for part in report.overview
+        for line in part.lines
         if not math.isnan(line.difference)
     ]
     return max(found, default=1.0) or 1.0
