@@ -108,7 +108,7 @@ def hostile_plain(tiny_clip, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def sites(tmp_path_factory) -> Path:
-    """The three colours of `tiny_images`, a table with sex and age beside them, and no luck: labels are mixed."""
+    """The classes of `tiny_images` on noise, which has none of their colours; sex and age in the table."""
     return paint(
         tmp_path_factory.mktemp("sites") / "colours",
         ("blue", "green", "red"),

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -160,10 +161,7 @@ def test_figures_take_the_pages_colours(browser, pages):
 def test_hostile_text_is_seen_as_text(browser, pages, name, classes):
     browser.open(pages[name], width=400)
     assert browser.value("document.scripts.length") == 0
-    assert (
-        browser.value("document.querySelectorAll('iframe, object, embed, form, input, b > script').length")
-        == 0
-    )
+    assert browser.value("document.querySelectorAll('iframe, object, embed, form, input').length") == 0
     events = """[...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames())
         .filter(n => n.startsWith('on'))"""
     assert browser.value(events) == []
@@ -274,7 +272,7 @@ def test_a_screen_reader_finds_its_way(browser, pages):
     levels = browser.value("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => +h.tagName[1])")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(second - first <= 1 for first, second in zip(levels, levels[1:], strict=False))
+    assert all(second - first <= 1 for first, second in pairwise(levels))
 
 
 def test_it_prints_with_everything_opened(browser, pages):

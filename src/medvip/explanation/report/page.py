@@ -67,6 +67,7 @@ def render(report: Report) -> str:
         "percent": percent,
         "interval": interval,
         "counted": counted,
+        "cue": cue_name,
     }
     style = environment.loader.get_source(environment, "report.css")[0]  # type: ignore[union-attr]
     return environment.get_template("report.html.jinja").render(
@@ -179,32 +180,39 @@ def counted(amount: int, noun: str, more: str | None = None) -> str:
 def key_points(report: Report) -> list[Markup]:
     """What to take away, in a few sentences."""
     metrics, wrong = report.metrics, report.failures_in_all
-    sure = int(_wrong_and_sure(report).sum())
-    first = (
-        f"{metrics.images - wrong:,} of {counted(metrics.images, 'image')} named rightly, {wrong:,} wrongly"
-    )
+    right, sure = metrics.images - wrong, int(_wrong_and_sure(report).sum())
+    first = f"{right:,} of {counted(metrics.images, 'image')} named rightly, {wrong:,} wrongly"
     points = [first + (f"; {sure:,} of these with a confidence of {SURE:.2f} or more." if wrong else ".")]
-    strong = [s for s in report.shortcuts if s.strong]
-    if strong:
-        best = max(strong, key=lambda s: s.separation.value)
-        points.append(
-            Markup(
-                "Shortcut: {} alone tells {} apart with an AUROC of {} on these images. The run's figures may "
-                "owe something to it."
-            ).format(best.cue, data(shortened(best.class_name)), number(best.separation.value))
-        )
-    elif report.shortcuts:
+    if report.shortcuts:
         best = max(report.shortcuts, key=lambda s: s.separation.value)
-        points.append(
-            f"No strong shortcut in size or brightness: the best of {len(report.shortcuts)} cues, "
-            f"{best.cue}, has an AUROC of {number(best.separation.value)}. Others were not looked for."
-        )
+        if best.strong:
+            points.append(
+                Markup(
+                    "Shortcut: {} alone tells {} apart with an AUROC of {} on these images. The run's "
+                    "figures may owe something to it."
+                ).format(cue_name(best.cue), data(shortened(best.class_name)), number(best.separation.value))
+            )
+        else:
+            points.append(
+                f"No strong shortcut in size or brightness: the best of {len(report.shortcuts)} cues, "
+                f"{cue_name(best.cue)}, has an AUROC of {number(best.separation.value)}. "
+                "Others were not looked for."
+            )
     if report.reliance is not None:
-        points.append(report.reliance.in_words())
-    few = [(d.column, s.name) for d in report.divisions for s in d.subgroups if s.few]
+        same = report.reliance.same_by_symptoms.value
+        points.append(
+            f"By symptoms alone {percent(same)} of the images would get the same class; the rest is decided "
+            "by class vectors, which no symptom explains."
+        )
+    few = sum(part.few for division in report.divisions for part in division.subgroups)
     if few:
-        points.append(f"{counted(len(few), 'subgroup')} too small to say anything; marked below.")
+        points.append(f"{counted(few, 'subgroup')} too small to say anything; marked below.")
     return [Markup.escape(point) for point in points]
+
+
+def cue_name(cue: str) -> str:
+    """A cue's name as one says it."""
+    return {"mean": "mean brightness"}.get(cue, cue)
 
 
 def margin(failure: Failure) -> Decision | None:
