@@ -35,17 +35,10 @@ def main() -> None:
             replace(sample, split=split) for sample, split in zip(by_name, splits, strict=True)
         )
         backbone = medvip.load_backbone("embedded", device="cpu")
-        trained = dataset.with_samples(
-            s for s in dataset.samples if s.split != "test" or s in dataset.samples[-40:]
-        )
-        run = medvip.fit(
-            trained,
-            backbone,
-            medvip.SymptomSet.load("phantoms"),
-            recipe="fast",
-            cache=place / "cache",
-            quiet=True,
-        )
+        learned_from = dataset.with_samples(sample for sample in dataset if sample.split != "test")
+        symptoms = medvip.SymptomSet.load("phantoms")
+        kept = {"cache": place / "cache", "quiet": True}
+        run = medvip.fit(learned_from, backbone, symptoms, recipe="fast", **kept)
         found = {}
         for what in ("no vector of a test image kept", "all vectors kept", "all failures shown"):
             started = time.perf_counter()
@@ -53,10 +46,9 @@ def main() -> None:
                 run,
                 dataset,
                 place / "report",
-                cache=place / "cache",
                 failures=TEST if what == "all failures shown" else 20,
                 force=True,
-                quiet=True,
+                **kept,
             )
             seconds, size = time.perf_counter() - started, file.stat().st_size / 1e6
             shown = file.read_text(encoding="utf-8").count('<article class="case"')

@@ -65,9 +65,8 @@ def test_an_earlier_report_is_replaced_with_force_only(clip_run, medvip, sites, 
 
 def test_what_cannot_be_done_is_said_and_leaves_nothing(clip_run, medvip, sites, tmp_path):
     out = tmp_path / "out"
-    assert "there is no split 'tset'" in medvip(
-        "report", clip_run, sites, "--out", out, "--split", "tset"
-    ).failed(2)
+    unknown = medvip("report", clip_run, sites, "--out", out, "--split", "tset").failed(2)
+    assert "there is no split 'tset'" in unknown
     assert "does not exist" in medvip("report", clip_run, tmp_path / "none", "--out", out).failed()
     assert "--failures" in medvip("report", clip_run, sites, "--out", out, "--failures", "-1").failed(2)
     assert "--out" in medvip("report", clip_run, sites).failed(2)
