@@ -28,7 +28,10 @@ SECONDS, MEGABYTES = 60, 30
 def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        drawn = medvip.load_dataset(draw_phantoms(place / "phantoms", images=TRAIN + VAL + TEST))
+        folder = draw_phantoms(place / "phantoms", images=TRAIN + VAL + TEST)
+        started = time.perf_counter()
+        drawn = medvip.load_dataset(folder)
+        loading = time.perf_counter() - started
         splits: list[Split] = ["train"] * TRAIN + ["val"] * VAL + ["test"] * TEST
         by_name = sorted(drawn.samples, key=lambda sample: Path(sample.path).name)
         dataset = drawn.with_samples(
@@ -39,7 +42,7 @@ def main() -> None:
         symptoms = medvip.SymptomSet.load("phantoms")
         kept = {"cache": place / "cache", "quiet": True}
         run = medvip.fit(learned_from, backbone, symptoms, recipe="fast", **kept)
-        found = {}
+        found: dict[str, object] = {"seconds to load the data, to be added": round(loading, 1)}
         for what in ("no vector of a test image kept", "all vectors kept", "all failures shown"):
             started = time.perf_counter()
             file = medvip.write_report(
@@ -56,7 +59,7 @@ def main() -> None:
                 "seconds": round(seconds, 1),
                 "megabytes": round(size, 2),
                 "failures_shown": shown,
-                "within": seconds < SECONDS and size < MEGABYTES,
+                "within": loading + seconds < SECONDS and size < MEGABYTES,
             }
         print(json.dumps({"images": TEST, "processors": os.cpu_count(), **found}, indent=2))
 

@@ -1,0 +1,98 @@
+"""What went wrong in a run, and whether a shortcut was at work: the numbers of docs/failures.md.
+
+    python benchmarks/failures.py RUN DATA
+
+For each cue (size, brightness) a logistic regression on that one number, learned on the training images,
+says which class the cue points to. Test images whose cue points to their true class are put beside
+those whose cue misleads: where a run leans on the cue, or on what goes with it, it does worse on the
+latter. Then the ten surest failures, with what their symptoms said.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import medvip
+from medvip.evaluation.benchmark.cues import CUES, cues_of
+from medvip.evaluation.bootstrap import group_codes, group_weights, percentile_interval
+from medvip.evaluation.ranking import auroc
+from medvip.explanation.contributions import decision
+from medvip.images import read_picture
+from medvip.runs.report import gather_report
+from medvip.types import ImageDataset
+
+READ = 10
+RESAMPLES = 1000
+
+
+def cues_and_labels(part: ImageDataset, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    cues = np.stack([cues_of(read_picture(sample.path)) for sample in part])
+    return cues, np.array([classes.index(sample.label) for sample in part])
+
+
+def shortcuts(run: medvip.Run, dataset: ImageDataset, right: np.ndarray, lead: np.ndarray) -> dict[str, dict]:
+    """For each cue: how well it does alone, and the run where it points right and where it misleads."""
+    train, train_labels = cues_and_labels(dataset.only("train"), run.classes)
+    test, labels = cues_and_labels(dataset.only("test"), run.classes)
+    codes = group_codes([sample.group for sample in dataset.only("test")], len(labels))
+    weights = group_weights(codes, RESAMPLES, np.random.default_rng(1))
+    found = {}
+    for number, cue in enumerate(CUES):
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
+        model.fit(train[:, [number]], train_labels)
+        points_right = model.predict(test[:, [number]]) == labels
+        value = auroc(test[:, number], labels == 1, np.ones((1, len(labels))))[0]
+        found[cue] = {
+            "auroc alone": round(max(value, 1 - value), 3),
+            "where it points right": _accuracy(right, points_right, weights),
+            "where it misleads": _accuracy(right, ~points_right, weights),
+            "failures it explains": f"{int((~right & ~points_right).sum())} of {int((~right).sum())}",
+            "rank correlation with the lead, within classes": {
+                name: round(float(spearmanr(test[labels == c, number], lead[labels == c]).statistic), 2)
+                for c, name in enumerate(run.classes)
+            },
+        }
+    return found
+
+
+def _accuracy(right: np.ndarray, which: np.ndarray, weights: np.ndarray) -> str:
+    total = weights[:, which].sum(1)
+    resampled = np.where(total > 0, weights[:, which & right].sum(1) / np.maximum(total, 1), np.nan)
+    value = float(right[which].mean()) if which.any() else float("nan")
+    return f"{percentile_interval(value, resampled)} ({int(which.sum())} images)"
+
+
+def main() -> None:
+    run, dataset = medvip.load_run(sys.argv[1]), medvip.load_dataset(sys.argv[2])
+    report = gather_report(run, dataset, failures=10**6, pictures=False, quiet=True)
+    right = report.probabilities.argmax(1) == report.labels
+    logits = np.log(report.probabilities)
+    lead = logits[:, 1] - logits[:, 0]  # of the second class
+    by_symptoms = sum(decision(one.shares).symptoms_alone == one.truth for one in report.failures)
+    found = {
+        "images": len(right),
+        "failures": report.failures_in_all,
+        "failures that symptoms alone would have named rightly": by_symptoms,
+        "reliance": report.reliance and report.reliance.in_words(),
+        "lead of": run.classes[1],
+        "shortcuts": shortcuts(run, dataset, right, lead),
+    }
+    print(json.dumps(found, indent=2))
+    for place, one in enumerate(report.failures[:READ], start=1):
+        print(f"\n{place}. {one.path}: {one.truth} taken for {one.prediction} ({one.confidence:.2f})")
+        print(f"   {decision(one.shares).in_words()}")
+        for part in one.shares:
+            said = [f"{s.symptom} {s.share:+.2f} (above {s.percentile or 0:.0f} %)" for s in part.symptoms]
+            print(f"   {part.class_name}: " + "; ".join(said))
+
+
+if __name__ == "__main__":
+    main()
