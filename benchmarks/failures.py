@@ -46,28 +46,40 @@ def shortcuts(run: medvip.Run, dataset: ImageDataset, right: np.ndarray, lead: n
     weights = group_weights(codes, RESAMPLES, np.random.default_rng(1))
     found = {}
     for number, cue in enumerate(CUES):
+        if any(np.ptp(test[labels == c, number]) == 0 for c in range(len(run.classes))):
+            continue  # one value only in some class: there is nothing to go by
         model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
         model.fit(train[:, [number]], train_labels)
-        points_right = model.predict(test[:, [number]]) == labels
+        misled = model.predict(test[:, [number]]) != labels
         value = auroc(test[:, number], labels == 1, np.ones((1, len(labels))))[0]
         found[cue] = {
-            "auroc alone": round(max(value, 1 - value), 3),
-            "where it points right": _accuracy(right, points_right, weights),
-            "where it misleads": _accuracy(right, ~points_right, weights),
-            "failures it explains": f"{int((~right & ~points_right).sum())} of {int((~right).sum())}",
+            "AUROC alone": round(max(value, 1 - value), 3),
+            "balanced accuracy where it points right": _balanced(right, labels, ~misled, weights),
+            "balanced accuracy where it misleads": _balanced(right, labels, misled, weights),
+            "misled among failures": _share(misled[~right]),
+            "misled among right images": _share(misled[right]),
             "rank correlation with the lead, within classes": {
-                name: round(float(spearmanr(test[labels == c, number], lead[labels == c]).statistic), 2)
+                name: round(float(spearmanr(test[labels == c, number], lead[labels == c])[0]), 2)
                 for c, name in enumerate(run.classes)
             },
         }
     return found
 
 
-def _accuracy(right: np.ndarray, which: np.ndarray, weights: np.ndarray) -> str:
-    total = weights[:, which].sum(1)
-    resampled = np.where(total > 0, weights[:, which & right].sum(1) / np.maximum(total, 1), np.nan)
-    value = float(right[which].mean()) if which.any() else float("nan")
-    return f"{percentile_interval(value, resampled)} ({int(which.sum())} images)"
+def _balanced(right: np.ndarray, labels: np.ndarray, which: np.ndarray, weights: np.ndarray) -> str:
+    """Mean over classes of the share that is right, of the images in `which`."""
+    of_class = []
+    for c in sorted(set(labels.tolist())):
+        inside = which & (labels == c)
+        total = np.r_[inside.sum(), weights[:, inside].sum(1)]
+        hit = np.r_[(inside & right).sum(), weights[:, inside & right].sum(1)]
+        of_class.append(np.where(total > 0, hit / np.maximum(total, 1), np.nan))
+    value, *resampled = np.mean(of_class, axis=0)
+    return f"{percentile_interval(float(value), np.array(resampled))} ({int(which.sum())} images)"
+
+
+def _share(which: np.ndarray) -> str:
+    return f"{int(which.sum())} of {len(which)}"
 
 
 def main() -> None:

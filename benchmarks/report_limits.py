@@ -25,6 +25,10 @@ SECONDS, MEGABYTES = 60, 30
 """What it has to stay below."""
 
 
+def split_of(place: int) -> Split:
+    return "train" if place < TRAIN else "val" if place < TRAIN + VAL else "test"
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
@@ -32,10 +36,9 @@ def main() -> None:
         started = time.perf_counter()
         drawn = medvip.load_dataset(folder)
         loading = time.perf_counter() - started
-        splits: list[Split] = ["train"] * TRAIN + ["val"] * VAL + ["test"] * TEST
         by_name = sorted(drawn.samples, key=lambda sample: Path(sample.path).name)
         dataset = drawn.with_samples(
-            replace(sample, split=split) for sample, split in zip(by_name, splits, strict=True)
+            replace(sample, split=split_of(place)) for place, sample in enumerate(by_name)
         )
         backbone = medvip.load_backbone("embedded", device="cpu")
         learned_from = dataset.with_samples(sample for sample in dataset if sample.split != "test")

@@ -64,7 +64,9 @@ def test_figures_are_sound_xml_with_ids_of_their_own_and_escaped_descriptions():
     calibration = reliability_figure(reliability(confidence, correct, np.ones((1, 30))), "bins")
     ids = []
     for figure in (roc, calibration):
-        root = ET.fromstring(figure.replace("<svg ", '<svg xmlns:xlink="http://www.w3.org/1999/xlink" ', 1))
+        root = ET.fromstring(
+            str(figure).replace("<svg ", '<svg xmlns:xlink="http://www.w3.org/1999/xlink" ', 1)
+        )
         own = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
         ids += own
         uses = re.findall(r'(?:href="|url\()#([^")]+)', figure)
@@ -75,7 +77,7 @@ def test_figures_are_sound_xml_with_ids_of_their_own_and_escaped_descriptions():
         assert "currentColor" in figure
         assert "var(--series-1)" in figure
     assert len(ids) == len(set(ids))
-    assert ET.fromstring(roc.replace("xlink:href", "href")).attrib["aria-label"] == 'classes <b> & "c"'
+    assert ET.fromstring(str(roc).replace("xlink:href", "href")).attrib["aria-label"] == 'classes <b> & "c"'
 
 
 def test_a_thumbnail_keeps_the_picture_and_drops_its_camera_data():
@@ -132,7 +134,7 @@ def test_a_map_is_blue_for_and_vermilion_against_where_the_numbers_are(explained
         for row in (0, 1)
         for column in (0, 1)
     }
-    assert at[0, 0][2] - at[0, 0][0] > 40  # half as strong, for
+    assert at[0, 0][2] - at[0, 0][0] > 30  # half as strong, for
     assert at[1, 1][0] - at[1, 1][2] > 100  # at full strength, against
     for nothing in (at[0, 1], at[1, 0]):
         assert np.ptp(nothing) < 3
@@ -147,5 +149,5 @@ def test_a_map_lies_over_what_the_backbone_saw(explained):
     picture = Image.new("RGB", (80, 40), (0, 0, 0))
     picture.paste((255, 255, 255), (20, 0, 40, 40))  # the left half of the box is white
     shown = np.asarray(overlay(picture, maps, np.zeros((2, 2)), 1.0), dtype=float)
-    assert shown[:, : SIDE // 2 - 4].min() > 230
-    assert shown[:, SIDE // 2 + 4 :].max() < 100
+    assert shown[4:-4, 4 : SIDE // 2 - 4].min() > 230
+    assert shown[4:-4, SIDE // 2 + 4 : -4].max() < 100

@@ -108,7 +108,7 @@ def measure_subgroups(
                 probabilities[inside],
                 labels[inside],
                 classes,
-                groups=None if groups is None else [groups[i] for i in np.flatnonzero(inside)],
+                groups=None if groups is None else [groups[i] for i in np.flatnonzero(inside).tolist()],
             )
             subgroups.append(Subgroup(name, metrics))
         divisions.append(Division(column, tuple(subgroups)))

@@ -12,7 +12,7 @@ from PIL import Image, ImageColor
 
 from medvip.evaluation.plot_style import AGAINST, FOR
 from medvip.explanation.contributions import Explanation
-from medvip.explanation.maps import WHAT, SymptomMaps
+from medvip.explanation.maps import WHAT, Box, SymptomMaps
 from medvip.explanation.report.content import FailureMaps, MapPanel
 from medvip.explanation.report.thumbnails import thumbnail
 
@@ -82,7 +82,7 @@ def overlay(
     return Image.fromarray(np.rint(grey + opacity * (colour - grey)).astype(np.uint8))
 
 
-def _inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, ...]:
+def _inside(box: Box, size: tuple[int, int]) -> Box:
     """The box cut to the picture: a preprocessor that pads looks beyond it."""
     width, height = size
     left, top, right, bottom = box
