@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import typer
 
 import medvip
-from medvip.cli import benchmark, demo, doctor, evaluate, explain, features, fit, predict, symptoms
+from medvip.cli import benchmark, demo, doctor, evaluate, explain, features, fit, predict, symptoms, what_if
 from medvip.cli.console import complain, say
 from medvip.errors import MedvipError, UsageError
 
@@ -31,6 +31,7 @@ app.command("fit")(fit.fit)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
+app.command("what-if")(what_if.what_if)
 app.command("features")(features.features)
 app.add_typer(symptoms.app, name="symptoms")
 app.command("benchmark")(benchmark.benchmark)
