@@ -14,8 +14,8 @@ symptoms without training (zero-shot) and for ViP with random prompts:
   they are brought back (insertion), sooner than in random order;
 - how alike are the maps of the trained and of the random prompts.
 
-One JSON file a seed, and for the curves one a model; what is there is not computed again. With
---seconds it stops after that time, at the next file. The table is made from the files.
+One JSON file a seed, and one for its curves; what is there is not computed again. With
+--seconds it stops with the first file that is finished after that time. The table is made from the files.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import medvip
 from medvip.atomic import write_atomically
@@ -54,7 +57,7 @@ from medvip.explanation.maps import share_maps
 from medvip.features import FeatureTable
 from medvip.images import read_picture
 from medvip.methods import Method, ViP, create_method
-from medvip.phantoms import draw_phantoms
+from medvip.phantoms import SYMPTOMS, draw_phantoms
 
 # Which symptom of the ready-made set speaks of what was drawn, and whether of its presence.
 MEANS = {
@@ -83,10 +86,12 @@ class Material:
         self.symptoms = medvip.SymptomSet.load("phantoms")
         features = medvip.compute_features(dataset, self.backbone, quiet=True)
         self.test: FeatureTable = features.test
-        vip = create_method("vip", self.backbone, self.symptoms, seed=seed)
+        run = folder.with_name(f"run_{seed}")
+        if not run.exists():
+            medvip.fit(dataset, self.backbone, self.symptoms, seed=seed, out=run, quiet=True)
+        vip = medvip.load_run(run, backbone=self.backbone).method
         zero_shot = create_method("zero-shot-symptoms", self.backbone, self.symptoms)
-        for method in (vip, zero_shot):
-            method.fit(features.train, features.val)
+        zero_shot.fit(features.train, features.val)
         assert isinstance(vip, ViP)
         self.methods: dict[str, Method] = {
             "vip": vip,
@@ -95,6 +100,7 @@ class Material:
         }
         truth = json.loads((self.folder / "truth.json").read_text(encoding="utf-8"))
         by_path = {str(self.folder / entry["path"]): entry for entry in truth["images"]}
+        self.train, self.truth_of_train = features.train, [by_path[path] for path in features.train.paths]
         self.truth = [by_path[path] for path in self.test.paths]
         self.pixels = torch.stack([self.backbone.preprocess(read_picture(path)) for path in self.test.paths])
         spatial = require_spatial(self.backbone)
@@ -187,6 +193,35 @@ def pointing(made: Material, maps: np.ndarray) -> dict[str, Any]:
     return {"symptoms": of_each, **{f"mean_{n}": figure(np.mean(v, axis=0)) for n, v in values.items()}}
 
 
+def pointing_of_decision(made: Material, method: Method) -> dict[str, Any]:
+    """A control: whether the map of suspicious less harmless points at anything that was drawn."""
+    of_symptoms, of_class_vector = share_maps(made.places, parts_of(method))
+    of_classes = of_symptoms.sum(2) + of_class_vector
+    suspicious = made.test.classes.index("suspicious")
+    rows = {name: np.full(len(made.truth), np.nan) for name in ("accuracy", "chance", "chance_in_lesion")}
+    for image, entry in enumerate(made.truth):
+        if entry["label"] == "suspicious":
+            discs = [tuple(disc) for discs in entry["marks"].values() for disc in discs]
+            touched = places_touched(made.box, GRID, discs)
+            lesion = places_inside(made.box, GRID, np.array(entry["outline"]))
+            lead = of_classes[image, suspicious] - of_classes[image, 1 - suspicious]
+            rows["accuracy"][image] = points_at(lead, touched)
+            rows["chance"][image] = touched.mean()
+            rows["chance_in_lesion"][image] = touched[lesion].mean()
+    return {name: figure(mean_over_images(found, made.weights)) for name, found in rows.items()}
+
+
+def probe_of_what_was_drawn(made: Material) -> dict[str, Any]:
+    """A control: a logistic regression that is shown on training images what was drawn. Not a method."""
+    overall = []
+    vectors = [torch.nn.functional.normalize(t.plain, dim=-1).numpy() for t in (made.train, made.test)]
+    for what in SYMPTOMS:
+        learned = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
+        learned.fit(vectors[0], [entry["symptoms"][what] for entry in made.truth_of_train])
+        overall.append(auroc(learned.decision_function(vectors[1]), made.drawn(what), made.weights))
+    return {"mean_auroc": figure(np.mean(overall, axis=0))}
+
+
 def taking_away(made: Material, method: Method) -> dict[str, Any]:
     """Each symptom taken away: what it did to its class's logit, against its stated share."""
     found = leave_one_out(method, made.test)
@@ -222,6 +257,23 @@ def likeness_of_maps(first: np.ndarray, second: np.ndarray) -> float:
     )
 
 
+def locality(made: Material) -> dict[str, float]:
+    """How local a place's vector is: with one place blurred, where the feature map changes."""
+    random = np.random.default_rng(made.seed)
+    own, around = [], []
+    for image, (picture, instead) in enumerate(zip(made.pixels, blurred(made.pixels), strict=True)):
+        for place in random.choice(49, size=4, replace=False):
+            order = np.r_[place, np.delete(np.arange(49), place)]
+            changed = along_order(picture, instead, order, GRID, 49)[1:2]  # the first place alone
+            after = require_spatial(made.backbone).encode_places(changed)[0]
+            change = (after - made.places[image]).double().square().sum(-1).numpy()
+            row, column = divmod(int(place), 7)
+            near = change[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
+            own.append(change[row, column] / change.sum())
+            around.append(near.sum() / change.sum())
+    return {"own_place": float(np.mean(own)), "own_and_neighbours": float(np.mean(around))}
+
+
 def truths(made: Material) -> dict[str, Any]:
     """All questions of one seed that need no further encoding."""
     out: dict[str, Any] = {"seed": made.seed, "test_images": len(made.test), "models": {}}
@@ -235,50 +287,75 @@ def truths(made: Material) -> dict[str, Any]:
             "scores": truth_of_scores(made, parts),
             "class_logit_as_score": truth_of_class_logits(made, method),
             "pointing": pointing(made, maps[name]),
+            "pointing_of_decision": pointing_of_decision(made, method),
             "taking_away": taking_away(made, method),
         }
         if parts.has_class_vector:
             found = reliance(made.test.plain, parts, made.test.labels.numpy(), made.test.groups)
             out["models"][name]["reliance"] = found.to_json()
+    out["probe_of_what_was_drawn"] = probe_of_what_was_drawn(made)
+    out["locality"] = locality(made)
     out["likeness_of_maps"] = {
         name: likeness_of_maps(maps["vip"], maps[name]) for name in ("zero-shot-symptoms", "random prompts")
     }
     return out
 
 
-def curves(made: Material, name: str) -> dict[str, Any]:
-    """Deletion and insertion of one model: area under the probability of what it predicted."""
-    method, parts = made.methods[name], parts_of(made.methods[name])
+def orders_of(made: Material, name: str, predicted: np.ndarray) -> dict[str, list[np.ndarray]]:
+    """Places of each image, by the map of what it was predicted as less the other classes', highest first."""
+    parts = parts_of(made.methods[name])
     of_symptoms, of_class_vector = share_maps(made.places, parts)
-    soft = blurred(made.pixels)
-    random = np.random.default_rng(made.seed)
-    areas: dict[str, dict[str, list[float]]] = {o: {"deletion": [], "insertion": []} for o in ORDERS}
-    predicted = method.predict_proba(made.places.mean((1, 2))).argmax(1)
+    by_source = {"map": of_symptoms.sum(2) + of_class_vector, "symptom maps alone": of_symptoms.sum(2)}
+    if not parts.has_class_vector:
+        del by_source["symptom maps alone"]  # they are the map
+    found = {}
+    for source, of_classes in by_source.items():
+        lead = [
+            one[top] - np.delete(one, top, 0).mean(0) for one, top in zip(of_classes, predicted, strict=True)
+        ]
+        found[source] = [highest_first(values) for values in lead]
+    return found
+
+
+def curves(made: Material) -> dict[str, Any]:
+    """Deletion and insertion: area under the probability of what was predicted, along each order.
+
+    All models share the random orders. Inserting along a random order is deleting along the reverse,
+    which is random too, so one path serves both.
+    """
+    soft, random = blurred(made.pixels), np.random.default_rng(made.seed)
+    vectors = made.places.mean((1, 2))
+    predicted = {name: method.predict_proba(vectors).argmax(1) for name, method in made.methods.items()}
+    orders = {name: orders_of(made, name, predicted[name]) for name in MODELS}
+    areas: dict[str, dict[str, dict[str, list[float]]]] = {
+        name: {how: {order: [] for order in [*orders[name], "random"]} for how in ("deletion", "insertion")}
+        for name in MODELS
+    }
     for image, (picture, instead) in enumerate(zip(made.pixels, soft, strict=True)):
-        of_classes = of_symptoms[image].sum(1) + of_class_vector[image]
-        top = int(predicted[image])
-        others = [c for c in range(len(of_classes)) if c != top]
-        orders = {
-            "map": highest_first(of_classes[top] - of_classes[others].mean(0)),
-            "symptom maps alone": highest_first(
-                of_symptoms[image, top].sum(0) - of_symptoms[image, others].sum(1).mean(0)
-            ),
-            "random": random.permutation(49),
-        }
-        for order, places in orders.items():
-            for how, (start, end) in {
-                "deletion": (picture, instead),
-                "insertion": (instead, picture),
-            }.items():
-                vectors = made.backbone.encode_images(along_order(start, end, places, GRID, STEPS))
-                areas[order][how].append(float(area_under(method.predict_proba(vectors)[:, top])))
+        keys, paths = [("", "random", "deletion")], [(picture, instead, random.permutation(49))]
+        for name in MODELS:
+            for order, places in orders[name].items():
+                keys += [(name, order, "deletion"), (name, order, "insertion")]
+                paths += [(picture, instead, places[image]), (instead, picture, places[image])]
+        along = torch.cat([along_order(a, b, places, GRID, STEPS)[1:-1] for a, b, places in paths])
+        ends = made.backbone.encode_images(torch.stack([picture, instead]))
+        inner = made.backbone.encode_images(along).unflatten(0, (len(paths), STEPS - 1))
+        for (owner, order, how), between in zip(keys, inner, strict=True):
+            first, last = ends if how == "deletion" else ends.flip(0)
+            path = torch.cat([first[None], between, last[None]])
+            for name in MODELS if order == "random" else (owner,):
+                curve = made.methods[name].predict_proba(path)[:, predicted[name][image]]
+                areas[name][how][order].append(float(area_under(curve)))
+                if order == "random":
+                    areas[name]["insertion"][order].append(float(area_under(curve[::-1])))
     out: dict[str, Any] = {}
-    for how in ("deletion", "insertion"):
-        by_order = {order: np.array(areas[order][how]) for order in ORDERS}
-        out[how] = {o: figure(mean_over_images(values, made.weights)) for o, values in by_order.items()}
-        for order in ORDERS[:2]:
+    for name, how in ((name, how) for name in MODELS for how in ("deletion", "insertion")):
+        by_order = {order: np.array(values) for order, values in areas[name][how].items()}
+        made_of = {o: figure(mean_over_images(values, made.weights)) for o, values in by_order.items()}
+        for order in orders[name]:
             gain = mean_over_images(by_order[order] - by_order["random"], made.weights)
-            out[how][f"{order} - random"] = figure(gain)
+            made_of[f"{order} - random"] = figure(gain)
+        out.setdefault(name, {})[how] = made_of
     return out
 
 
@@ -327,6 +404,19 @@ def table(folder: Path) -> str:
         lambda m: m["pointing"]["mean_accuracy"],
         f"{chance('mean_chance')}; in the lesion {chance('mean_chance_in_lesion')}",
     )
+    decision = [one["models"]["vip"]["pointing_of_decision"] for one in seeds]
+    in_lesion = over_seeds([one["chance_in_lesion"] for one in decision])
+    row(
+        "map of suspicious less harmless points at anything drawn",
+        lambda m: m["pointing_of_decision"]["accuracy"],
+        f"{over_seeds([one['chance'] for one in decision])}; in the lesion {in_lesion}",
+    )
+    probe = over_seeds([one["probe_of_what_was_drawn"]["mean_auroc"] for one in seeds])
+    lines += [
+        "",
+        "For comparison, a logistic regression on the image vectors that is shown on training images what "
+        f"was drawn: AUROC {probe}, mean of 4.",
+    ]
     lines += [
         "",
         "| symptom | " + " | ".join(f"AUROC, {name}" for name in MODELS) + " |",
@@ -367,26 +457,30 @@ def table(folder: Path) -> str:
     alike = {name: np.mean([one["likeness_of_maps"][name] for one in seeds]) for name in MODELS[1:]}
     lines += ["", "Rank correlation of ViP's symptom maps with those of " + "; ".join(
         f"{name}: {value:.2f}" for name, value in alike.items()) + "."]  # fmt: skip
+    own, near = (
+        np.mean([one["locality"][key] for one in seeds]) for key in ("own_place", "own_and_neighbours")
+    )
+    lines += [
+        "",
+        f"One place blurred: {100 * own:.0f} % of the feature map's squared change is at that place, "
+        f"{100 * near:.0f} % there and at the places around it.",
+    ]
     return "\n".join([*lines, *_curve_table(folder), ""])
 
 
 def _curve_table(folder: Path) -> list[str]:
-    found = {
-        name: [json.loads(file.read_text()) for file in sorted(folder.glob(f"curves_?_{_slug(name)}.json"))]
-        for name in MODELS
-    }
-    if not all(found.values()):
+    found = [json.loads(file.read_text()) for file in sorted(folder.glob("curves_?.json"))]
+    if not found:
         return []
     lines = ["", "| area under the curve | " + " | ".join(MODELS) + " |", "|---|" + "---|" * 3]
     for how in ("deletion", "insertion"):
         for order in (*ORDERS, "map - random", "symptom maps alone - random"):
-            cells = [over_seeds([one[how][order] for one in found[name]]) for name in MODELS]
+            cells = [
+                over_seeds([one[name][how][order] for one in found]) if order in found[0][name][how] else "-"
+                for name in MODELS
+            ]
             lines.append(f"| {how}, {order} | " + " | ".join(cells) + " |")
     return lines
-
-
-def _slug(name: str) -> str:
-    return name.replace(" ", "-")
 
 
 def main() -> None:
@@ -396,7 +490,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "faithfulness")
     parser.add_argument(
-        "--phantoms", type=Path, help="folder to draw phantoms in; a temporary one if not given"
+        "--phantoms", type=Path, help="folder for phantoms and runs; a temporary one if not given"
     )
     parser.add_argument("--seconds", type=float, default=float("inf"))
     given = parser.parse_args()
@@ -404,18 +498,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for seed in given.seeds:
             jobs: dict[Path, Callable[[Material], dict[str, Any]]] = {given.out / f"seed_{seed}.json": truths}
-            for name in MODELS:
-                file = given.out / f"curves_{seed}_{_slug(name)}.json"
-                jobs[file] = lambda made, name=name: curves(made, name)
+            jobs[given.out / f"curves_{seed}.json"] = curves
             jobs = {file: job for file, job in jobs.items() if not file.exists()}
             if not jobs:
                 continue
             made = Material(seed, (given.phantoms or Path(temporary)) / f"phantoms_{seed}")
             for file, job in jobs.items():
-                if time.monotonic() - started > given.seconds:
-                    return
                 write_atomically(file, json.dumps(job(made)) + "\n")
                 print(f"{file.name}: {time.monotonic() - started:.0f} s", flush=True)
+                if time.monotonic() - started > given.seconds:
+                    return
     text = table(given.out)
     write_atomically(given.out / "table.md", text)
     print(text)

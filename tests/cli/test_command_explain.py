@@ -78,7 +78,7 @@ def test_without_matplotlib(clip_run, medvip, tiny_images, tmp_path, monkeypatch
 NAMES = [
     "<script>alert(1)</script>.png".replace("/", "_"),
     "$x$ & 'y' \"z\".png",
-    "../up.png".replace("/", "_"),
+    "up ..\\..\\x.png",
     "\x1b[31m\n.png",
     "\u202egnp.png",
     "-rf.png",
