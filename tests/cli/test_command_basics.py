@@ -19,6 +19,7 @@ COMMANDS = [
     ("evaluate",),
     ("predict",),
     ("explain",),
+    ("what-if",),
     ("features",),
     ("benchmark",),
     ("doctor",),
@@ -57,7 +58,8 @@ def test_the_options_of_the_design_are_there(medvip):
         "fit": "--symptoms --out --backbone --method --recipe --epochs --shots --seed --views --device",
         "evaluate": "--split --out",
         "predict": "--out",
-        "explain": "--out",
+        "explain": "--out --no-maps --no-images",
+        "what-if": "--drop --reword --split --out --save",
         "features": "--backbone --views",
     }
     for command, names in options.items():

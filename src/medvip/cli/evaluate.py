@@ -10,6 +10,7 @@ import typer
 
 from medvip.cli import options as o
 from medvip.cli.console import complain, say, say_table
+from medvip.types import ImageDataset
 
 
 def evaluate(
@@ -35,7 +36,6 @@ def evaluate(
     import medvip
     from medvip.atomic import write_atomically
     from medvip.errors import RunError, UsageError
-    from medvip.runs.run import splits_differ
     from medvip.types import SPLITS
 
     if split not in (*SPLITS, "all"):
@@ -55,11 +55,8 @@ def evaluate(
         dataset = dataset.with_samples(replace(sample, split="test") for sample in dataset)
     for note in dataset.notes:
         complain(f"note: {note}")
-    if split != "all" and splits_differ(loaded.config, dataset):
-        complain(
-            "warning: these splits are not those of the run's training, so pictures that it learned from may "
-            "be measured; give the training's --split-seed or --split-file, or --split all for new pictures"
-        )
+    if split != "all":
+        warn_of_other_splits(loaded.config, dataset)
     metrics = loaded.evaluate(dataset, "test" if split == "all" else split, quiet=quiet)
     if out is not None:
         write_atomically(out, json.dumps({split: metrics.to_json()}, indent=2) + "\n")
@@ -72,3 +69,14 @@ def evaluate(
             for name, c in metrics.per_class.items()
         ],
     )
+
+
+def warn_of_other_splits(config: dict, dataset: ImageDataset) -> None:
+    """Say aloud where pictures that the run learned from may be among those measured."""
+    from medvip.runs.run import splits_differ
+
+    if splits_differ(config, dataset):
+        complain(
+            "warning: these splits are not those of the run's training, so pictures that it learned from may "
+            "be measured; give the training's --split-seed or --split-file, or --split all for new pictures"
+        )

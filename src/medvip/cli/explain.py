@@ -63,7 +63,8 @@ def explain(
         {**one.to_json(), "drawings": [f"{name}.png", f"{name}.svg"] if name else []}
         for one, name in zip(explained, names, strict=True)
     ]
-    text = json.dumps(content, indent=None if maps else 2, ensure_ascii=False) + "\n"
+    lines = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in content)  # one picture a line
+    text = f"[\n{lines}\n]\n"
     write_atomically(file, text.encode("utf-8", errors="backslashreplace"))
     if images:
         _draw(explained, out, [name for name in names if name], quiet)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from medvip.explanation import (
     parts_of,
     reliance,
 )
+from medvip.explanation.what_if import Change, changed_method
 from medvip.features import (
     FeatureTable,
     Table,
@@ -183,6 +184,35 @@ class Run:
         position = np.array([self.classes.index(name) for name in table.classes])
         labels = position[table.labels.cpu().numpy()]
         return reliance(table.plain, parts_of(self.method), labels, table.groups)
+
+    def what_if(self, *changes: Change) -> Run:
+        """The run as it would be with symptoms dropped or reworded, without retraining.
+
+        Its metrics are empty: measure it. It can be saved, and its config says what was changed.
+
+        Raises
+        ------
+        SymptomError
+            A change does not fit the run's symptoms.
+        UsageError
+            The run's method does not decide by symptoms.
+
+        Examples
+        --------
+        >>> other = run.what_if(Change("melanoma", "ragged, blurry edge"))   # doctest: +SKIP
+        >>> other.evaluate(dataset).accuracy                                 # doctest: +SKIP
+        """
+        method = changed_method(self.method, changes)
+        assert method.symptoms is not None
+        config = {
+            **self.config,
+            "symptoms": {"digest": method.symptoms.digest, "review": method.symptoms.review_state()},
+            "changed_after_training": [
+                *self.config.get("changed_after_training", []),
+                *(asdict(change) for change in changes),
+            ],
+        }
+        return replace(self, method=method, symptoms=method.symptoms, config=config, metrics={}, seen=None)
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the run folder, whole or not at all.
