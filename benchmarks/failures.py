@@ -15,7 +15,8 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import spearmanr
+from PIL import Image
+from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -34,8 +35,22 @@ RESAMPLES = 1000
 
 
 def cues_and_labels(part: ImageDataset, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    cues = np.stack([cues_of(read_picture(sample.path)) for sample in part])
+    pictures = (read_picture(sample.path) for sample in part)
+    cues = np.stack([np.append(cues_of(picture), dark_area(picture)) for picture in pictures])
     return cues, np.array([classes.index(sample.label) for sample in part])
+
+
+def dark_area(picture: Image.Image) -> float:
+    """Share of the centre square that is darker than Otsu's threshold: of a lesion on skin, its size."""
+    width, height = picture.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    square = picture.convert("L").crop((left, top, left + side, top + side)).resize((128, 128))
+    grey = np.asarray(square)
+    share = np.bincount(grey.ravel(), minlength=256) / grey.size
+    below, mean = share.cumsum(), (share * np.arange(256)).cumsum()
+    between = (mean[-1] * below - mean) ** 2 / np.maximum(below * (1 - below), 1e-12)
+    return float((grey <= between.argmax()).mean())
 
 
 def shortcuts(run: medvip.Run, dataset: ImageDataset, right: np.ndarray, lead: np.ndarray) -> dict[str, dict]:
@@ -45,7 +60,7 @@ def shortcuts(run: medvip.Run, dataset: ImageDataset, right: np.ndarray, lead: n
     codes = group_codes([sample.group for sample in dataset.only("test")], len(labels))
     weights = group_weights(codes, RESAMPLES, np.random.default_rng(1))
     found = {}
-    for number, cue in enumerate(CUES):
+    for number, cue in enumerate((*CUES, "dark area")):
         if any(np.ptp(test[labels == c, number]) == 0 for c in range(len(run.classes))):
             continue  # one value only in some class: there is nothing to go by
         model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
@@ -59,7 +74,7 @@ def shortcuts(run: medvip.Run, dataset: ImageDataset, right: np.ndarray, lead: n
             "misled among failures": _share(misled[~right]),
             "misled among right images": _share(misled[right]),
             "rank correlation with the lead, within classes": {
-                name: round(float(spearmanr(test[labels == c, number], lead[labels == c])[0]), 2)
+                name: _rank_correlation(test[labels == c, number], lead[labels == c])
                 for c, name in enumerate(run.classes)
             },
         }
@@ -76,6 +91,10 @@ def _balanced(right: np.ndarray, labels: np.ndarray, which: np.ndarray, weights:
         of_class.append(np.where(total > 0, hit / np.maximum(total, 1), np.nan))
     value, *resampled = np.mean(of_class, axis=0)
     return f"{percentile_interval(float(value), np.array(resampled))} ({int(which.sum())} images)"
+
+
+def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    return round(float(np.corrcoef(rankdata(one), rankdata(other))[0, 1]), 2)
 
 
 def _share(which: np.ndarray) -> str:

@@ -20,6 +20,7 @@ COMMANDS = [
     ("predict",),
     ("explain",),
     ("what-if",),
+    ("report",),
     ("features",),
     ("benchmark",),
     ("doctor",),
@@ -60,6 +61,7 @@ def test_the_options_of_the_design_are_there(medvip):
         "predict": "--out",
         "explain": "--out --no-maps --no-images",
         "what-if": "--drop --reword --split --out --save",
+        "report": "--out --split --failures --no-images --force",
         "features": "--backbone --views",
     }
     for command, names in options.items():
