@@ -29,6 +29,7 @@ _HOMES = {
     "fit_seeds": "medvip.runs",
     "Run": "medvip.runs",
     "load_run": "medvip.runs",
+    "write_report": "medvip.runs",
     "MedvipError": "medvip.errors",
 }
 
@@ -53,6 +54,7 @@ __all__ = [
     "load_backbone",
     "load_dataset",
     "load_run",
+    "write_report",
 ]
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
     from medvip.features import Augmentation, compute_features
     from medvip.images import few_shot, load_dataset
     from medvip.methods import ViP, create_method
-    from medvip.runs import Run, fit, fit_seeds, load_run
+    from medvip.runs import Run, fit, fit_seeds, load_run, write_report
     from medvip.symptoms import SymptomSet, knowledge_variants
     from medvip.symptoms.generator import generate_symptoms
     from medvip.symptoms.language_model import LanguageModel, Server, find_key

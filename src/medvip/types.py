@@ -30,12 +30,16 @@ class Sample:
         nothing is known: then each picture is its own group.
     split
         ``"train"``, ``"val"``, ``"test"``, or None when not yet decided.
+    further
+        What else its table says of it, as (column, cell) pairs: sex, age, site. Nothing learns from
+        it; figures are told apart by it.
     """
 
     path: str
     label: str
     group: str | None = None
     split: Split | None = None
+    further: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

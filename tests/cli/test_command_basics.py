@@ -19,6 +19,8 @@ COMMANDS = [
     ("evaluate",),
     ("predict",),
     ("explain",),
+    ("what-if",),
+    ("report",),
     ("features",),
     ("benchmark",),
     ("doctor",),
@@ -57,7 +59,9 @@ def test_the_options_of_the_design_are_there(medvip):
         "fit": "--symptoms --out --backbone --method --recipe --epochs --shots --seed --views --device",
         "evaluate": "--split --out",
         "predict": "--out",
-        "explain": "--out",
+        "explain": "--out --no-maps --no-images",
+        "what-if": "--drop --reword --split --out --save",
+        "report": "--out --split --failures --no-images --force",
         "features": "--backbone --views",
     }
     for command, names in options.items():

@@ -233,9 +233,9 @@ def test_unreadable_pictures_can_be_left_out(clip_run, medvip, tiny_images, tmp_
 
 
 def test_what_cannot_be_explained(fit, medvip, tiny_images, tmp_path):
-    fit(tiny_images, tmp_path / "run", "--method", "zero-shot-symptoms").done()
+    fit(tiny_images, tmp_path / "run", "--method", "zero-shot-symptoms-max").done()
     picture = tiny_images / "red" / "0.png"
-    assert "only runs of the method vip" in medvip(
+    assert "only runs of the methods vip" in medvip(
         "explain", tmp_path / "run", picture, "--out", tmp_path / "why"
     ).failed(2)
     assert not (tmp_path / "why").exists()

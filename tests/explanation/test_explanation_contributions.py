@@ -13,7 +13,14 @@ import torch
 
 from medvip.backbones import Backbone, load_backbone
 from medvip.errors import UsageError
-from medvip.explanation import ClassContributions, Explanation, contributions
+from medvip.explanation import (
+    ClassContributions,
+    Explanation,
+    can_be_explained,
+    contributions,
+    parts_of,
+)
+from medvip.explanation.contributions import SymptomShare, decision
 from medvip.features import FeatureTable
 from medvip.methods import ViP, create_method
 from medvip.symptoms import SymptomSet
@@ -66,7 +73,7 @@ def explained(request: pytest.FixtureRequest, tiny_clip: Path, tiny_siglip: Path
 
 def explain(model: ViP, images: torch.Tensor) -> list[tuple[ClassContributions, ...]]:
     symptoms = model.symptoms.for_classes(model.classes)
-    return contributions(images, model.state(), model.backbone.logit_scale, model.classes, symptoms)
+    return contributions(images, parts_of(model), model.classes, symptoms)
 
 
 def test_the_shares_sum_to_the_logit_and_none_can_be_left_out(explained) -> None:
@@ -130,12 +137,66 @@ def test_an_explanation_is_plain_json(explained) -> None:
     assert read["classes"][2]["symptoms"][0]["share"] == found[0][2].symptoms[0].share
 
 
-def test_what_is_no_vip_cannot_be_explained(explained, tiny_symptoms) -> None:
+@pytest.mark.parametrize("name", ["zero-shot-symptoms-max", "zero-shot-names", "linear-probe"])
+def test_what_is_no_sum_over_symptoms_cannot_be_explained(explained, tiny_symptoms, name: str) -> None:
+    other = create_method(name, explained[0].backbone, SymptomSet.from_mapping(tiny_symptoms))
+    assert not can_be_explained(other)
+    with pytest.raises(UsageError, match=r"only runs of the methods vip.* can be explained"):
+        parts_of(other)
+
+
+@pytest.mark.parametrize("name", ["zero-shot-symptoms", "vip-context-mean", "vip-merge"])
+def test_other_sums_over_symptoms_can_be(explained, tiny_symptoms, name: str) -> None:
+    """Against what the method itself predicts, which knows nothing of parts."""
     model, images, _ = explained
-    symptoms = SymptomSet.from_mapping(tiny_symptoms)
-    other = create_method("zero-shot-symptoms", model.backbone, symptoms)
-    other.load_state(
-        CLASSES, {"symptom_vectors": torch.ones(3, 3, 2), "symptom_present": torch.ones(3, 3).bool()}
+    options = {} if name.startswith("zero") else {"recipe": model.recipe}
+    other = create_method(name, model.backbone, SymptomSet.from_mapping(tiny_symptoms), **options)
+    train = table(16, model.backbone.embed_dim)
+    other.fit(train, train)
+    found = contributions(images, parts_of(other), CLASSES, model.symptoms.for_classes(CLASSES))
+    logits = np.array([[one.of_symptoms + one.class_vector for one in image] for image in found])
+    weights = np.exp(logits - logits.max(1, keepdims=True))
+    np.testing.assert_allclose(
+        weights / weights.sum(1, keepdims=True), other.predict_proba(images), atol=1e-5
     )
-    with pytest.raises(UsageError, match="only runs of the method vip can be explained"):
-        contributions(images, other.state(), 1.0, CLASSES, symptoms.for_classes(CLASSES))
+    if name != "vip-merge":
+        assert all(one.class_vector == 0 for image in found for one in image)
+        assert "all of it from symptoms" in decision(found[0]).in_words()
+
+
+# ------------------------------------------------------------------ what decides
+
+
+def one_class(name: str, class_vector: float, *shares: float) -> ClassContributions:
+    symptoms = tuple(SymptomShare(f"{name} {i}", share, 0.5, 0.1) for i, share in enumerate(shares))
+    return ClassContributions(name, class_vector + sum(shares), class_vector, symptoms)
+
+
+def test_the_lead_splits_into_two_parts(explained) -> None:
+    for image in explained[2]:
+        decided = decision(image)
+        logits = sorted(one.logit for one in image)
+        assert decided.margin == pytest.approx(logits[-1] - logits[-2])
+        assert decided.from_symptoms + decided.from_class_vector == pytest.approx(decided.margin, abs=1e-9)
+        assert decided.class_vector_part == pytest.approx(decided.from_class_vector / decided.margin)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ((1.0, 2.0), (0.5, 0.5), "which no symptom explains (25 %)"),
+        ((2.0, 0.0), (0.0, 0.5), "By symptoms alone it would be b"),
+        ((0.0, 3.0), (1.0, 0.5), "speaks against it"),
+        ((0.0, 3.0), (0.0, 0.5), "all of it from symptoms"),
+    ],
+)
+def test_the_lead_in_words(first, second, said: str) -> None:
+    decided = decision([one_class("b", *second), one_class("a", *first)])
+    assert (decided.prediction, decided.runner_up) == ("a", "b")
+    assert said in decided.in_words()
+
+
+def test_a_third_class_may_be_what_the_symptoms_alone_would_name() -> None:
+    decided = decision([one_class("a", 5.0, 0.0), one_class("b", 4.0, -1.0), one_class("c", -4.0, 2.0)])
+    assert (decided.prediction, decided.runner_up, decided.symptoms_alone) == ("a", "b", "c")
+    assert decision([one_class("a", 1.0, 1.0), one_class("b", 1.0, 1.0)]).class_vector_part is None

@@ -687,3 +687,27 @@ def test_random_tables_raise_nothing_else(tmp_path_factory, rows):
     (folder / "split.csv").write_text(text, encoding="utf-8", errors="replace")
     with pytest.raises(MedvipError):
         load_dataset(folder)
+
+
+# ------------------------------------------------------------------ further columns
+
+
+def test_further_columns_go_with_their_samples_through_every_split(paint):
+    names = paint.many("a/{}.png", 8) + paint.many("b/{}.png", 8)
+    paint.table(
+        "path,sex,label,age,patient",
+        *(f'{name},{"fm"[i % 2]},{name[0]}, {20 + i},"p, {i}"' for i, name in enumerate(names)),
+    )
+    dataset = load_dataset(paint.folder, seed=3)
+    assert len(dataset) == 16
+    for sample in dataset:
+        number = names.index(sample.path.removeprefix(f"{paint.folder.as_posix()}/"))
+        assert sample.further == (("sex", "fm"[number % 2]), ("age", str(20 + number)))
+        assert sample.group == f"p, {number}"
+        assert sample.split in SPLITS
+
+
+def test_without_further_columns_there_are_none(paint):
+    names = paint.many("a/{}.png", 5) + paint.many("b/{}.png", 5)
+    paint.table("path,label,split", *(f"{name},{name[0]}," for name in names))
+    assert {sample.further for sample in load_dataset(paint.folder)} == {()}

@@ -73,6 +73,7 @@ def test_tensors_have_the_names_and_shapes_of_the_design(clip_run, tiny_symptoms
         "symptom_vectors": (classes, most, dim),
         "symptom_attention": (classes, most),
         "class_vectors": (classes, dim),
+        "training_similarity_quantiles": (classes, most, 3),  # of 21 training images
     }
 
 

@@ -40,8 +40,16 @@ class CentredFeatures(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 1280"]:
         """Global average pooling: each place of the picture has the same share."""
+        return self.last_map(pixels).mean((2, 3)) - self.mean
+
+    def last_map(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 1280 row column"]:
+        """What is averaged, before `mean` is taken off."""
         # The package has no type hints: to pyright a method of a Module may be a tensor.
-        return self.network.extract_features(pixels).mean((2, 3)) - self.mean  # type: ignore[operator]
+        return self.network.extract_features(pixels)  # type: ignore[operator]
+
+    def places(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch row column 1280"]:
+        """The last feature map less `mean`: its mean over the places is what `forward` gives."""
+        return self.last_map(pixels).permute(0, 2, 3, 1) - self.mean
 
 
 def load_image_tower(weights: Path) -> CentredFeatures:

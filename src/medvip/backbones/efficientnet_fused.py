@@ -37,10 +37,18 @@ class FusedFeatures(nn.Module):
     @torch.no_grad()
     def forward(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 1280"]:
         """As `CentredFeatures`; the size must be even at every halving, as 224 is."""
+        return self._last_map(pixels).mean((2, 3)) - self.tower.mean
+
+    @torch.no_grad()
+    def places(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch row column 1280"]:
+        """As `CentredFeatures.places`."""
+        return self._last_map(pixels).permute(0, 2, 3, 1) - self.tower.mean
+
+    def _last_map(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 1280 row column"]:
         states = self._first(pixels.contiguous(memory_format=torch.channels_last))
         for block in self._blocks:
             states = block(states)
-        return self._last(states).mean((2, 3)) - self.tower.mean
+        return self._last(states)
 
 
 class _Layer:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from medvip.backbones.alignment import RIDGE_STRENGTH, Alignment, load_or_fit_alignment
 from medvip.backbones.bert_text import BertText
+from medvip.backbones.framing import crop_box
 from medvip.backbones.fused_convolution import can_fuse
 from medvip.backbones.protocol import Tokens
 from medvip.errors import BackboneError
@@ -61,6 +62,8 @@ class EmbeddedBackbone:
     context_length = 128
     start_tokens = 1
     logit_scale = LOGIT_SCALE
+    mean_of_places_is_image = True
+    what_places_are = "the last feature map's vector at that place, less the mean over ImageNet"
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -108,12 +111,32 @@ class EmbeddedBackbone:
     @torch.no_grad()
     def encode_images(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:
         """Pooled features less their mean over ImageNet."""
+        return self._in_chunks(self._image_tower, pixels)
+
+    @torch.no_grad()
+    def encode_places(
+        self, pixels: Float[Tensor, "batch 3 size size"]
+    ) -> Float[Tensor, "batch row column dim"]:
+        """The last feature map, 7 x 7 places, less the mean over ImageNet.
+
+        Its mean over the places is the image's vector: pooling is linear, and what is taken off is
+        constant.
+        """
+        return self._in_chunks(self._image_tower.places, pixels)
+
+    def seen_box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The centre crop, in pixels of the picture before it was resized."""
+        return crop_box(
+            (width, height), _resized((width, height), RESIZE), (self.image_size, self.image_size)
+        )
+
+    def _in_chunks(
+        self, encode: Callable[[Tensor], Tensor], pixels: Float[Tensor, "batch 3 size size"]
+    ) -> Tensor:
         chunk = CHUNK if self.device.type == "cpu" else len(pixels)
-        features = [
-            self._image_tower(part.to(self.device, memory_format=torch.channels_last))
-            for part in pixels.split(chunk)
-        ]
-        return torch.cat(features)
+        return torch.cat(
+            [encode(part.to(self.device, memory_format=torch.channels_last)) for part in pixels.split(chunk)]
+        )
 
     def image_tower(self, *, pretrained: bool = True) -> nn.Module:
         """A tower of its own to be trained; see `medvip.backbones.protocol.TrainableBackbone`."""
@@ -147,7 +170,7 @@ class EmbeddedBackbone:
         return self._alignment(nn.functional.normalize(sentence, dim=-1))
 
     @cached_property
-    def _image_tower(self) -> nn.Module:
+    def _image_tower(self) -> Any:
         from medvip.backbones.efficientnet import load_image_tower
         from medvip.backbones.efficientnet_fused import FusedFeatures
 
@@ -223,9 +246,13 @@ def _package_folder(package: str) -> Path:
 
 
 def _resize_shorter_side(picture: Image.Image, side: int) -> Image.Image:
-    factor = side / min(picture.size)
-    width, height = (max(side, round(length * factor)) for length in picture.size)
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
+    return picture.resize(_resized(picture.size, side), Image.Resampling.BICUBIC)
+
+
+def _resized(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Width and height once the shorter of them is `side`."""
+    width, height = (max(side, round(length * side / min(size))) for length in size)
+    return width, height
 
 
 def _centre_crop(picture: Image.Image, side: int) -> Image.Image:

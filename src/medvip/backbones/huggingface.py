@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from medvip.backbones.clip_text import ClipText
+from medvip.backbones.framing import crop_box
 from medvip.backbones.protocol import Tokens, inserted
 from medvip.errors import BackboneError
 
@@ -113,6 +114,46 @@ class HuggingFaceBackbone:
                     factor = self._model.config.initializer_factor
                     nn.init.normal_(layer.weight, std=factor * layer.in_features**-0.5)
         return tower.to(self.device).requires_grad_(True)
+
+    mean_of_places_is_image = False
+
+    @property
+    def what_places_are(self) -> str:
+        """See `medvip.backbones.protocol.SpatialBackbone`."""
+        return _WHAT_PLACES_ARE[self.family]
+
+    @torch.no_grad()
+    def encode_places(
+        self, pixels: Float[Tensor, "batch 3 size size"]
+    ) -> Float[Tensor, "batch row column dim"]:
+        """Each patch's token brought into the joint space; the image's vector is no mean of these.
+
+        CLIP reads the image off at a class token: patches go through its last norm and projection,
+        which were trained for that token. SigLIP pools all patches by attention: each goes through
+        the pooling head as if it were the only one.
+        """
+        chunk = CHUNK if self.device.type == "cpu" else len(pixels)
+        return torch.cat([self._places(part.to(self.device)) for part in pixels.split(chunk)])
+
+    def _places(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch row column dim"]:
+        tower: Any = self._image_encoder
+        states = tower.encoder(pixel_values=pixels).last_hidden_state
+        side = self.image_size // int(self._model.config.vision_config.patch_size)
+        if self.family == "clip":
+            patches = tower.projection(
+                tower.encoder.post_layernorm(states[:, 1:])
+            )  # the first is the class token
+        else:
+            patches = tower.encoder.head(states.flatten(0, 1)[:, None]).unflatten(0, states.shape[:2])
+        return patches.unflatten(1, (side, side))
+
+    def seen_box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """What the model's own preprocessor keeps, in pixels of the picture before."""
+        how, size = self._processor, (width, height)
+        resized = _resized(how, size) if how.do_resize else size
+        crops = getattr(how, "do_center_crop", False)
+        crop = (int(how.crop_size["width"]), int(how.crop_size["height"])) if crops else resized
+        return crop_box(size, resized, crop)
 
     @property
     def _image_parts(self) -> tuple[nn.Module, nn.Module]:
@@ -268,6 +309,21 @@ class SiglipTextTower:
         """Every text of every run for itself: context looks different in front of each."""
         vectors = self.encode(*inserted(context, tokens, end, self.start_tokens))
         return vectors.unflatten(0, (len(context), len(tokens)))
+
+
+_WHAT_PLACES_ARE = {
+    "clip": "the patch's token through the class token's norm and projection",
+    "siglip": "the patch's token through the pooling head, as if it were the only one",
+}
+
+
+def _resized(how: Any, size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height behind the preprocessor's resizing."""
+    wanted = dict(how.size)
+    if "shortest_edge" not in wanted:
+        return int(wanted["width"]), int(wanted["height"])
+    width, height = (int(wanted["shortest_edge"] * length / min(size)) for length in size)
+    return width, height
 
 
 _TEXT_TOWERS: dict[str, type[TextTower]] = {"clip": ClipTextTower, "siglip": SiglipTextTower}

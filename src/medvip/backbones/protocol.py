@@ -114,6 +114,37 @@ class ContextBackbone(Protocol):
 
 
 @runtime_checkable
+class SpatialBackbone(Protocol):
+    """A backbone that also gives a vector for each place of a picture, so that one can ask where.
+
+    Attributes
+    ----------
+    mean_of_places_is_image
+        True where the vector of `Backbone.encode_images` is the mean over the places (to floating-point
+        order), so that whatever is linear in it splits over the places without remainder. False where
+        places are something else than parts of the image's vector.
+    what_places_are
+        What a place's vector is, in plain words.
+    """
+
+    mean_of_places_is_image: bool
+    what_places_are: str
+
+    def encode_places(
+        self, pixels: Float[Tensor, "batch 3 size size"]
+    ) -> Float[Tensor, "batch row column dim"]:
+        """A vector of the joint space for each place of a grid over the input; rows from the top."""
+        ...
+
+    def seen_box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a picture that `Backbone.preprocess` keeps: left, top, right, bottom.
+
+        In pixels of the picture as it was before, so that the grid can be laid over it.
+        """
+        ...
+
+
+@runtime_checkable
 class TrainableBackbone(Protocol):
     """A backbone whose image encoder can be had as a module of its own, to be trained."""
 

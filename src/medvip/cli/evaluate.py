@@ -55,11 +55,8 @@ def evaluate(
         dataset = dataset.with_samples(replace(sample, split="test") for sample in dataset)
     for note in dataset.notes:
         complain(f"note: {note}")
-    if split != "all" and _split_otherwise(loaded.config, dataset):
-        complain(
-            "warning: these splits are not those of the run's training, so pictures that it learned from may "
-            "be measured; give the training's --split-seed or --split-file, or --split all for new pictures"
-        )
+    if split != "all":
+        warn_of_other_splits(loaded.config, dataset)
     metrics = loaded.evaluate(dataset, "test" if split == "all" else split, quiet=quiet)
     if out is not None:
         write_atomically(out, json.dumps({split: metrics.to_json()}, indent=2) + "\n")
@@ -74,12 +71,12 @@ def evaluate(
     )
 
 
-def _split_otherwise(config: dict, dataset: ImageDataset) -> bool:
-    """Whether the splits were made here, and otherwise than when the run was trained."""
-    made = [note for note in dataset.notes if note.startswith("splits made")]
-    recorded = config.get("data", {})
-    same = (
-        set(made) <= set(recorded.get("notes", ()))
-        and recorded.get("images", {}).get("test") == dataset.only("test").counts()
-    )
-    return bool(made) and not same
+def warn_of_other_splits(config: dict, dataset: ImageDataset) -> None:
+    """Say aloud where pictures that the run learned from may be among those measured."""
+    from medvip.runs.run import splits_differ
+
+    if splits_differ(config, dataset):
+        complain(
+            "warning: these splits are not those of the run's training, so pictures that it learned from may "
+            "be measured; give the training's --split-seed or --split-file, or --split all for new pictures"
+        )

@@ -13,7 +13,19 @@ from collections.abc import Sequence
 import typer
 
 import medvip
-from medvip.cli import benchmark, demo, doctor, evaluate, explain, features, fit, predict, symptoms
+from medvip.cli import (
+    benchmark,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    features,
+    fit,
+    predict,
+    report,
+    symptoms,
+    what_if,
+)
 from medvip.cli.console import complain, say
 from medvip.errors import MedvipError, UsageError
 
@@ -31,6 +43,8 @@ app.command("fit")(fit.fit)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
+app.command("what-if")(what_if.what_if)
+app.command("report")(report.report)
 app.command("features")(features.features)
 app.add_typer(symptoms.app, name="symptoms")
 app.command("benchmark")(benchmark.benchmark)

@@ -1,4 +1,4 @@
-"""The area under the ROC curve, over all resamples at once."""
+"""The ROC curve, and the area under it over all resamples at once."""
 
 from __future__ import annotations
 
@@ -92,3 +92,55 @@ def macro_auroc(per_class: Float[np.ndarray, "resample class"]) -> Float[np.ndar
     number = defined.sum(axis=1)
     total = np.where(defined, per_class, 0).sum(axis=1)
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+
+def roc_curve(
+    scores: Float[np.ndarray, "image"], positive: Bool[np.ndarray, "image"]
+) -> tuple[Float[np.ndarray, "point"], Float[np.ndarray, "point"]]:
+    """Shares of the negative and of the positive images at or above each threshold, from (0, 0) to (1, 1).
+
+    Parameters
+    ----------
+    scores
+        Higher means more positive; any range.
+    positive
+        Which images are.
+
+    Returns
+    -------
+    tuple
+        1 - specificity and sensitivity; both NaN throughout where there is no such image.
+
+    Examples
+    --------
+    >>> false, true = roc_curve(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
+    >>> false.tolist(), true.tolist()
+    ([0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0])
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    ends = np.flatnonzero(np.r_[ranked[1:] != ranked[:-1], True])
+    shares = []
+    for which in (~positive, positive):
+        counted = np.r_[0, np.cumsum(which[order])[ends]].astype(np.float64)
+        shares.append(counted / which.sum() if which.any() else np.full(len(counted), np.nan))
+    return shares[0], shares[1]
+
+
+def sensitivity_at(
+    specificity: float, scores: Float[np.ndarray, "image"], positive: Bool[np.ndarray, "image"]
+) -> float:
+    """The best sensitivity of a threshold that keeps at least this specificity; NaN where undefined.
+
+    The threshold is chosen on these very images, so it promises a little too much for others.
+
+    Examples
+    --------
+    >>> scores, positive = np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True])
+    >>> sensitivity_at(0.9, scores, positive), sensitivity_at(0.5, scores, positive)
+    (0.5, 1.0)
+    """
+    false, true = roc_curve(scores, positive)
+    if np.isnan(false).any() or np.isnan(true).any():
+        return float("nan")
+    return float(true[false <= 1 - specificity + 1e-12].max())

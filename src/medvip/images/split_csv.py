@@ -12,14 +12,15 @@ from medvip.images.reading import Reading, first_few, split_named, unknown_split
 from medvip.types import Sample
 
 GROUP_COLUMNS = ("patient", "group", "patient_or_group")
+OWN_COLUMNS = ("path", "label", "split", *GROUP_COLUMNS)
 
 
 def read_split_csv(table: Path, folder: Path, *, allow_missing: bool = False) -> Reading:
     """Read the samples that `table` lists; their paths are relative to `folder`.
 
     The columns are ``path`` and ``label``, mostly ``split`` (left out or all empty: splits are
-    to be made), and at most one of ``patient``, ``group``, ``patient_or_group``. Others are
-    ignored. UTF-8, with or without a byte order mark.
+    to be made), and at most one of ``patient``, ``group``, ``patient_or_group``. Others (sex, age,
+    site) are kept with each sample as they are. UTF-8, with or without a byte order mark.
 
     Raises
     ------
@@ -60,7 +61,13 @@ def read_split_csv(table: Path, folder: Path, *, allow_missing: bool = False) ->
             raise unknown_split(str(table), strangers)
     paths = find_files([row["path"] for _, row in rows], folder, str(table), allow_missing=allow_missing)
     samples = [
-        Sample(path, row["label"], row[group_column] or None if group_column else None, split_named(split))
+        Sample(
+            path,
+            row["label"],
+            row[group_column] or None if group_column else None,
+            split_named(split),
+            tuple((name, cell) for name, cell in row.items() if name and name not in OWN_COLUMNS),
+        )
         for path, (_, row), split in zip(paths, rows, given, strict=True)
     ]
     return Reading(sorted(samples, key=lambda sample: sample.path), [])

@@ -39,6 +39,12 @@ def model_card(run: Run) -> str:
         "",
         *(f"- {_text(note)}" for note in data["notes"]),
     ]
+    if config.get("changed_after_training"):
+        lines += [
+            "",
+            f"**Symptoms were changed after training** ({len(config['changed_after_training'])} of them, see "
+            "config.json): context, class vectors and merge prompt were learned with others.",
+        ]
     if config["stopped"]:
         lines += ["", f"**Training stopped early:** {_text(config['stopped'])}"]
     for split, figures in run.metrics.items():

@@ -12,7 +12,16 @@ from typing import Any
 import medvip
 from medvip.backbones import Backbone
 from medvip.errors import TrainingError, UsageError
-from medvip.features import Augmentation, Features, Pictures, compute_features, open_pictures
+from medvip.explanation import SimilarityQuantiles, can_be_explained, parts_of, similarity_quantiles
+from medvip.features import (
+    Augmentation,
+    Features,
+    FeatureTable,
+    Pictures,
+    Table,
+    compute_features,
+    open_pictures,
+)
 from medvip.images import few_shot
 from medvip.methods import Method, create_method, options_of
 from medvip.methods.prompt_method import fit_all
@@ -190,9 +199,8 @@ def _finished(
     """The measured run, kept in `folder` if there is one; then what stopped it is raised."""
     if stopped and not method.classes:  # not one epoch was good
         raise stopped
-    run = Run(
-        method.backbone, method, method.symptoms, _config(method, dataset, augmentation, features, stopped)
-    )
+    config = _config(method, dataset, augmentation, features, stopped)
+    run = Run(method.backbone, method, method.symptoms, config, seen=_seen(method, features.train))
     for split, table in (("val", features.val), ("test", features.test)):
         if len(table):
             run.metrics[split] = run.evaluate_table(table).to_json()
@@ -226,6 +234,14 @@ def _features(
     return compute_features(
         dataset, backbone, augmentation=augmentation, cache=cache, workers=workers, quiet=quiet
     )
+
+
+def _seen(method: Method, train: Table) -> SimilarityQuantiles | None:
+    """What is kept of the training images so that a similarity can be compared with theirs."""
+    if not (isinstance(train, FeatureTable) and can_be_explained(method)):
+        return None
+    parts = parts_of(method)
+    return similarity_quantiles(parts.similarities(train.plain), parts.present)
 
 
 def _config(

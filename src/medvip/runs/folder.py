@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from medvip.atomic import folder_written_whole
 from medvip.backbones import Backbone, load_backbone
 from medvip.errors import BackboneError, MedvipError, RunError, UsageError
+from medvip.explanation import SimilarityQuantiles, parts_of
 from medvip.methods import Method, create_method
 from medvip.runs.card import model_card
 from medvip.runs.run import Run
@@ -29,6 +31,8 @@ CONFIG, SYMPTOMS, PROMPTS, METRICS, HISTORY, CARD = (
     "history.jsonl",
     "README.md",
 )
+SEEN = "training_similarity_quantiles"
+"""The one tensor of PROMPTS that is not the method's; absent from older runs."""
 _KNOWN = {CONFIG, SYMPTOMS, PROMPTS, METRICS, HISTORY, CARD}
 
 
@@ -89,7 +93,8 @@ def save_run(run: Run, folder: Path, *, force: bool = False) -> Path:
         with folder_written_whole(folder) as unfinished:
             if run.symptoms is not None:
                 run.symptoms.save(unfinished / SYMPTOMS)
-            tensors = {name: tensor.cpu().contiguous() for name, tensor in run.method.state().items()}
+            state = run.method.state() | ({} if run.seen is None else {SEEN: run.seen.values})
+            tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
             prompts = save(tensors)
             (unfinished / PROMPTS).write_bytes(prompts)
             checksum = hashlib.sha256(prompts).hexdigest()
@@ -145,13 +150,16 @@ def load_run(folder: str | Path, *, backbone: Backbone | None = None, device: st
         except UsageError as error:
             problem = " ".join(error.problem.split())[:300]
             raise RunError(f"{folder / CONFIG}: {problem}", fix=_COPY_AGAIN) from error
-        method.load_state(tuple(config["classes"]), load(prompts))
+        tensors = load(prompts)
+        quantiles = tensors.pop(SEEN, None)
+        method.load_state(tuple(config["classes"]), tensors)
         _require_prediction(method)
+        seen = None if quantiles is None else _read_seen(quantiles, method)
         method.history = _read_json_lines(folder / HISTORY)
         metrics = _read_json(folder / METRICS)
         if not isinstance(metrics, dict):
             raise RunError(f"{folder / METRICS} holds no figures", fix=_COPY_AGAIN)
-        return Run(backbone, method, symptoms, config, metrics)
+        return Run(backbone, method, symptoms, config, metrics, seen)
     except MedvipError:
         raise
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:
@@ -182,6 +190,15 @@ def _load_recorded(name: str, device: str) -> Backbone:
             error.problem,
             fix=f"if it lies elsewhere on this machine, say where with --backbone; or: {error.fix}",
         ) from error
+
+
+def _read_seen(quantiles: Tensor, method: Method) -> SimilarityQuantiles:
+    """Raise where they do not fit the symptoms, or are no quantiles of cosines."""
+    wanted = parts_of(method).present.shape
+    good = quantiles.is_floating_point() and quantiles.ndim == 3 and quantiles.shape[:2] == wanted
+    if not (good and quantiles.shape[2] and bool((quantiles.abs() <= 1 + 1e-6).all())):
+        raise ValueError(f"{SEEN} of {PROMPTS} does not fit the symptoms")
+    return SimilarityQuantiles(quantiles.sort(-1).values)
 
 
 def _require_prediction(method: Method) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,24 @@ from torch import Tensor
 from medvip.backbones import Backbone
 from medvip.errors import DataError
 from medvip.evaluation import Metrics, evaluate
-from medvip.explanation import Explanation, contributions
-from medvip.features import Table, compute_features, encode_paths, open_pictures, read_pixels
+from medvip.explanation import (
+    Explanation,
+    Reliance,
+    SimilarityQuantiles,
+    explain_pictures,
+    explain_vectors,
+    parts_of,
+    reliance,
+)
+from medvip.explanation.what_if import Change, changed_method
+from medvip.features import (
+    FeatureTable,
+    Table,
+    compute_features,
+    encode_paths,
+    open_pictures,
+    read_pixels,
+)
 from medvip.methods import Method
 from medvip.symptoms import SymptomSet
 from medvip.types import ImageDataset, Split
@@ -49,6 +65,9 @@ class Run:
         All that was decided: data, seeds, options, versions. What `config.json` holds.
     metrics
         By split, as in `metrics.json`.
+    seen
+        How similar the training images were to each symptom, as quantiles; None for a method that
+        cannot be explained, too few images, or a run from before this was kept.
     """
 
     backbone: Backbone
@@ -56,6 +75,7 @@ class Run:
     symptoms: SymptomSet | None
     config: dict[str, Any]
     metrics: dict[str, Any] = field(default_factory=dict)
+    seen: SimilarityQuantiles | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -114,33 +134,85 @@ class Run:
         """All figures with intervals; the table's classes may be in another order."""
         position = np.array([self.classes.index(name) for name in table.classes])
         return evaluate(
-            self._probabilities(table.parts()),
+            self.probabilities_of(table),
             position[table.labels.numpy()],
             self.classes,
             groups=table.groups,
         )
 
-    def explain(self, paths: Sequence[str | Path], **reading: Any) -> list[Explanation]:
-        """What each class's logit is made of, picture by picture. Exact; for the method vip.
+    def probabilities_of(self, table: Table) -> Float[np.ndarray, "image class"]:
+        """Probability of each of the run's classes for each image of a table."""
+        return self._probabilities(table.parts())
+
+    def explain(
+        self, paths: Sequence[str | Path], *, maps: bool = False, **reading: Any
+    ) -> list[Explanation]:
+        """What each class's logit is made of, picture by picture; with `maps` also where.
+
+        The shares are exact. Whether the maps are depends on the backbone, and each says so
+        (`medvip.explanation.SymptomMaps`). `reading` goes to `medvip.explanation.explain_pictures`.
 
         Raises
         ------
         UsageError
-            The run's method is not vip.
+            The method's logits are no sum over symptoms, or its backbone cannot say where.
+        UnreadableImages
+            Pictures that cannot be read, all of them listed.
         """
-        images = self._encode(paths, **reading)
-        texts = self.symptoms.for_classes(self.classes) if self.symptoms else ()
-        shares = contributions(images, self.method.state(), self.backbone.logit_scale, self.classes, texts)
-        table = self.method.predict_proba(images)
-        return [
-            Explanation(
-                str(path),
-                self.classes[int(row.argmax())],
-                dict(zip(self.classes, map(float, row), strict=True)),
-                classes,
-            )
-            for path, row, classes in zip(paths, table, shares, strict=True)
-        ]
+        return explain_pictures(paths, self.method, self.seen, maps=maps, **reading)
+
+    def explain_table(self, table: FeatureTable) -> list[Explanation]:
+        """The same, without maps, of pictures whose vectors are there already.
+
+        Raises
+        ------
+        UsageError
+            The method's logits are no sum over symptoms.
+        """
+        return explain_vectors(table.plain, table.paths, self.method, self.seen)
+
+    def reliance(self, table: FeatureTable) -> Reliance:
+        """How much of the decisions on these images rests on what no symptom explains.
+
+        The table's classes may be in another order.
+
+        Raises
+        ------
+        UsageError
+            The method's logits are no sum over symptoms.
+        """
+        position = np.array([self.classes.index(name) for name in table.classes])
+        labels = position[table.labels.cpu().numpy()]
+        return reliance(table.plain, parts_of(self.method), labels, table.groups)
+
+    def what_if(self, *changes: Change) -> Run:
+        """The run as it would be with symptoms dropped or reworded, without retraining.
+
+        Its metrics are empty: measure it. It can be saved, and its config says what was changed.
+
+        Raises
+        ------
+        SymptomError
+            A change does not fit the run's symptoms.
+        UsageError
+            The run's method does not decide by symptoms.
+
+        Examples
+        --------
+        >>> other = run.what_if(Change("melanoma", "ragged, blurry edge"))   # doctest: +SKIP
+        >>> other.evaluate(dataset).accuracy                                 # doctest: +SKIP
+        """
+        method = changed_method(self.method, changes)
+        assert method.symptoms is not None
+        config = {
+            **self.config,
+            "symptoms": {"digest": method.symptoms.digest, "review": method.symptoms.review_state()},
+            "changed_after_training": [
+                *self.config.get("changed_after_training", []),
+                *(asdict(change) for change in changes),
+            ],
+        }
+        return replace(self, method=method, symptoms=method.symptoms, config=config, metrics={}, seen=None)
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the run folder, whole or not at all.
@@ -170,3 +242,14 @@ class Run:
 
     def _encode(self, paths: Sequence[str | Path], **reading: Any) -> Float[Tensor, "image dim"]:
         return encode_paths([str(path) for path in paths], self.backbone, **reading)
+
+
+def splits_differ(config: dict[str, Any], dataset: ImageDataset) -> bool:
+    """Whether the data set's splits were made here, and otherwise than when the run was trained."""
+    made = [note for note in dataset.notes if note.startswith("splits made")]
+    recorded = config.get("data", {})
+    same = (
+        set(made) <= set(recorded.get("notes", ()))
+        and recorded.get("images", {}).get("test") == dataset.only("test").counts()
+    )
+    return bool(made) and not same

@@ -1,7 +1,7 @@
 """A study's pictures: figures against shots, and critical-difference diagrams. As SVG.
 
-Colours are Okabe and Ito's, which the colour-blind tell apart; lines differ by marker and dash too,
-so that they can be told apart in black and white. Drawn only where matplotlib is installed.
+Lines differ by marker and dash too, so that they can be told apart in black and white. Drawn only
+where matplotlib is installed.
 """
 
 from __future__ import annotations
@@ -18,19 +18,9 @@ from medvip.evaluation.benchmark.cells import file_name
 from medvip.evaluation.benchmark.rows import learned_row, row_class
 from medvip.evaluation.benchmark.study import Study, backbone_label
 from medvip.evaluation.benchmark.summary import SHOWN, Place, Ranking, Summary, how_many
+from medvip.evaluation.plot_style import COLOURS, DASHES, MARKERS, SETTINGS
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D00")
-MARKERS = "osD^vP*X"
-DASHES = ("-", "--", "-.", ":")
 OTHERS = "other methods"
-SETTINGS: dict[Any, Any] = {
-    "text.parse_math": False,  # a label may hold a dollar sign
-    "svg.hashsalt": "medvip",  # the same picture gives the same file
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 def draw_plots(summary: Summary, folder: Path) -> tuple[list[Path], list[str]]:

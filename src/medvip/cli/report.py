@@ -1,0 +1,62 @@
+"""``medvip report``: one HTML file on a run, its figures and its failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medvip.cli import options as o
+from medvip.cli.console import complain, say
+
+
+def report(
+    run: o.RunFolder,
+    data: o.Data,
+    out: Annotated[Path, typer.Option(help="Folder for report.html.", show_default=False)],
+    split: Annotated[str, typer.Option(help="train, val, test, or all pictures of DATA.")] = "test",
+    failures: Annotated[int, typer.Option(help="Failures to show, the surest first.", min=0)] = 20,
+    images: Annotated[
+        bool, typer.Option("--images/--no-images", help="Whether pictures are put into the report.")
+    ] = True,
+    split_file: o.SplitFile = None,
+    split_seed: o.SplitSeed = 1,
+    allow_leakage: o.AllowLeakage = False,
+    skip_unreadable: o.SkipUnreadable = False,
+    backbone: o.OtherBackbone = None,
+    device: o.Device = "auto",
+    force: o.Force = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Write one HTML file: what was trained, how good it is, what it saw, and where it failed.
+
+    The file needs no network and holds pictures of DATA: whoever gets it sees them. --no-images
+    leaves them out.
+
+    Example: medvip report run images/ --out report
+    """
+    import medvip
+    from medvip.errors import UsageError
+    from medvip.runs.report import FILE
+    from medvip.types import SPLITS
+
+    if split not in (*SPLITS, "all"):
+        raise UsageError(f"there is no split {split!r}", fix="use train, val, test or all")
+    o.require_free_file(out / FILE, force=force)
+    loaded = o.load_given_run(run, backbone, device)
+    dataset = medvip.load_dataset(
+        data,
+        split_file=split_file,
+        seed=split_seed,
+        allow_leakage=allow_leakage or split == "all",
+        skip_unreadable=skip_unreadable,
+        needs=() if split == "all" else (split,),
+    )
+    for note in dataset.notes:
+        complain(f"note: {note}")
+    file = medvip.write_report(
+        loaded, dataset, out, split=split, failures=failures, pictures=images, force=force, quiet=quiet
+    )
+    held = "no pictures" if not images else "pictures of your data: mind whom you give it to"
+    say(f"report written to {file} ({file.stat().st_size / 1e6:.1f} MB); it holds {held}")

@@ -1,0 +1,134 @@
+"""The vectors that a class's logit is a sum of products with: one for each symptom, one for g.
+
+With f the normalised image, every method below gives a class the logit
+
+    <f, p_g + sum_i p_i>,
+
+so a part of the logit belongs to each symptom without remainder. For ViP, with a the merge
+prompt's attention, t the encoded symptoms, g the learned class vector, s = g + sum_i a_i t_i and
+scale = exp(logit_scale):
+
+    p_i = scale * a_i t_i / |s|,    p_g = scale * g / |s|.
+
+A method whose class similarity is the mean over n symptoms' (zero-shot) has p_i = scale * t_i / (n |t_i|)
+and no class vector. All in double precision: the sums are exact to what the image vectors are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from medvip.errors import UsageError
+from medvip.methods import Method, ViP
+
+MEANS = ("zero-shot-symptoms", "vip-context-mean")
+"""Methods whose class similarity is the mean over its symptoms' similarities."""
+
+
+@dataclass(frozen=True)
+class LogitParts:
+    """What an image's unit vector is multiplied with.
+
+    Attributes
+    ----------
+    symptoms
+        p_i of each class's symptoms; zeros where a class has no further symptom.
+    class_vector
+        p_g of each class; zeros where the method has none.
+    attention
+        Weight of each symptom in its class; rows sum to 1.
+    directions
+        t_i at length 1: the product with an image's unit vector is their cosine.
+    present
+        Where a symptom stands.
+    has_class_vector
+        Whether the method learns a class vector at all.
+    """
+
+    symptoms: Float[Tensor, "class symptom dim"]
+    class_vector: Float[Tensor, "class dim"]
+    attention: Float[Tensor, "class symptom"]
+    directions: Float[Tensor, "class symptom dim"]
+    present: Bool[Tensor, "class symptom"]
+    has_class_vector: bool = True
+
+    @property
+    def classes(self) -> Float[Tensor, "class dim"]:
+        """The sum of a class's parts: its product with an image's unit vector is the logit."""
+        return self.class_vector + self.symptoms.sum(1)
+
+    def units(self, images: Float[Tensor, "*place dim"]) -> Float[Tensor, "*place dim"]:
+        """Vectors at length 1, in the precision and on the device of the parts."""
+        return nn.functional.normalize(images.to(self.symptoms.device).double(), dim=-1)
+
+    def similarities(self, images: Float[Tensor, "image dim"]) -> Float[Tensor, "image class symptom"]:
+        """Cosine of every image with every symptom; 0 where a class has no further symptom."""
+        return (self.units(images) @ self.directions.flatten(0, 1).T).unflatten(1, self.present.shape)
+
+    def shares(
+        self, images: Float[Tensor, "image dim"]
+    ) -> tuple[Float[Tensor, "image class symptom"], Float[Tensor, "image class"]]:
+        """What each symptom, and each class vector, adds to the logit of its class."""
+        units = self.units(images)
+        of_symptoms = (units @ self.symptoms.flatten(0, 1).T).unflatten(1, self.present.shape)
+        return of_symptoms, units @ self.class_vector.T
+
+
+def can_be_explained(method: Method) -> bool:
+    """Whether a method's logits are sums over symptoms."""
+    return isinstance(method, ViP) or method.name in MEANS
+
+
+def parts_of(method: Method) -> LogitParts:
+    """The parts of a fitted method's logits.
+
+    Raises
+    ------
+    UsageError
+        Its logits are no sum over symptoms.
+    """
+    if not can_be_explained(method):
+        raise UsageError(
+            f"only runs of the methods vip, vip-merge, {' and '.join(MEANS)} can be explained by symptoms, "
+            f"and this is {method.name}",
+            fix="train one with --method vip and explain that",
+        )
+    state, scale = method.state(), method.backbone.logit_scale
+    if isinstance(method, ViP):
+        return vip_parts(state, scale)
+    return mean_parts(state["symptom_vectors"], state["symptom_present"].bool(), scale)
+
+
+def vip_parts(state: Mapping[str, Tensor], logit_scale: float) -> LogitParts:
+    """From ViP's tensors (`medvip.ViP.state`)."""
+    vectors, attention = state["symptom_vectors"].double(), state["symptom_attention"].double()
+    lengths = state["class_vectors"].double().norm(dim=-1)
+    factor = (math.exp(logit_scale) / lengths)[:, None]
+    return LogitParts(
+        symptoms=(factor * attention)[..., None] * vectors,
+        class_vector=factor * state["merge_query"].double(),
+        attention=attention,
+        directions=nn.functional.normalize(vectors, dim=-1),
+        present=vectors.abs().sum(-1) > 0,
+    )
+
+
+def mean_parts(
+    vectors: Float[Tensor, "class symptom dim"], present: Bool[Tensor, "class symptom"], logit_scale: float
+) -> LogitParts:
+    """From encoded symptoms whose similarities to the image are averaged."""
+    directions = nn.functional.normalize(vectors.double(), dim=-1) * present[..., None]
+    attention = present.double() / present.sum(-1, keepdim=True)
+    return LogitParts(
+        symptoms=math.exp(logit_scale) * attention[..., None] * directions,
+        class_vector=directions.new_zeros(len(vectors), vectors.shape[-1]),
+        attention=attention,
+        directions=directions,
+        present=present,
+        has_class_vector=False,
+    )
