@@ -107,12 +107,17 @@ def main() -> None:
     right = report.probabilities.argmax(1) == report.labels
     logits = np.log(report.probabilities)
     lead = logits[:, 1] - logits[:, 0]  # of the second class
+    features = medvip.compute_features(dataset, run.backbone, quiet=True)
+    symptoms = np.array(
+        [[part.of_symptoms for part in one.classes] for one in run.explain_table(features.test)]
+    )
     by_symptoms = sum(decision(one.shares).symptoms_alone == one.truth for one in report.failures)
     found = {
         "images": len(right),
         "failures": report.failures_in_all,
         "failures that symptoms alone would have named rightly": by_symptoms,
         "reliance": report.reliance and report.reliance.in_words(),
+        "rank correlation of the two classes' symptom parts over images": _rank_correlation(*symptoms.T[:2]),
         "lead of": run.classes[1],
         "shortcuts": shortcuts(run, dataset, right, lead),
     }

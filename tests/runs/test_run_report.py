@@ -332,6 +332,35 @@ def test_what_cannot_be_done_is_refused(clip_fit, dataset, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        {"data": None},
+        {"data": {"name": "x", "images": {"train": [1]}, "groups": {}, "notes": []}},
+        {"data": {"name": "x", "images": {}, "groups": {"train": "<b>"}, "notes": []}},
+        {"made": "yesterday"},
+        {"options": ["seed"]},
+    ],
+)
+def test_a_record_that_was_spoiled_is_refused_in_one_line(clip_fit, dataset, spoiled):
+    from dataclasses import replace
+
+    run = replace(clip_fit, config=clip_fit.config | spoiled)
+    with pytest.raises(RunError, match=r"the run's config.json does not say what it was trained on \("):
+        gather_report(run, dataset, quiet=True)
+
+
+@pytest.mark.parametrize("metrics", [{}, {"test": {"accuracy": {"value": "<b>"}}}, {"test": None}])
+def test_recorded_figures_that_are_none_are_left_out(clip_fit, dataset, metrics):
+    from dataclasses import replace
+
+    found = gather_report(replace(clip_fit, metrics=metrics), dataset, quiet=True, failures=0)
+    assert found.recorded is None
+    ours = gather_report(clip_fit, dataset, quiet=True, failures=0).recorded
+    assert ours is not None
+    assert ours["accuracy"] == clip_fit.metrics["test"]["accuracy"]["value"]
+
+
 # ------------------------------------------------------------------ hostile text
 
 

@@ -131,6 +131,7 @@ def gather_report(
     """All that the report says, as plain values; parameters as of `write_report`."""
     if failures < 0:
         raise UsageError(f"failures is {failures}", fix="give 0 or a larger number")
+    facts = _facts(run)
     run.require_classes(dataset)
     samples = dataset.samples if split == "all" else dataset.only(split).samples
     if not samples:
@@ -154,12 +155,12 @@ def gather_report(
     groups = table.groups
     cues = _cues(table.paths, workers)
     return Report(
-        facts=_facts(run),
+        facts=facts,
         split=split,
         data=dataset.name,
-        warnings=_warnings(run, dataset, split),
+        warnings=_warnings(run, facts, dataset, split),
         metrics=evaluate(probabilities, labels, run.classes, groups=groups),
-        recorded=run.metrics.get("test"),
+        recorded=_recorded(run),
         probabilities=probabilities,
         labels=labels,
         groups=groups,
@@ -172,7 +173,7 @@ def gather_report(
         symptom_facts=_symptom_facts(run),
         failures=_shown(run, wrong[:failures], samples, table, train, probabilities, explained, pictures),
         failures_in_all=len(wrong),
-        neighbours_from=_neighbours_from(run, dataset, train),
+        neighbours_from=_neighbours_from(facts, dataset, train),
         pictures=pictures,
     )
 
@@ -281,15 +282,14 @@ def _below(path: str, root: str) -> str:
     return os.path.relpath(os.path.abspath(path), root)  # noqa: PTH100 (texts)
 
 
-def _neighbours_from(run: Run, dataset: ImageDataset, train: FeatureTable) -> str:
+def _neighbours_from(facts: Facts, dataset: ImageDataset, train: FeatureTable) -> str:
     if not len(train):
         return "No training images are shown beside them: there are none here other than those measured."
     said = (
         f"Beside them are the nearest of {len(train):,} training images of the predicted and of the true "
         "class, by the cosine of the frozen image encoder's vectors."
     )
-    recorded = run.config.get("data", {}).get("images", {}).get("train")
-    if recorded != dataset.only("train").counts():
+    if facts.images.get("train") != dataset.only("train").counts():
         said += (
             " These are the train images of the data given here; by number they are not those that the run "
             "was trained on (few-shot, or other data)."
@@ -300,7 +300,7 @@ def _neighbours_from(run: Run, dataset: ImageDataset, train: FeatureTable) -> st
 # What was trained ---------------------------------------------------------------------------------
 
 
-def _warnings(run: Run, dataset: ImageDataset, split: Part) -> tuple[str, ...]:
+def _warnings(run: Run, facts: Facts, dataset: ImageDataset, split: Part) -> tuple[str, ...]:
     said = []
     if split == "train":
         said.append("measured on training images: the run has learned from these very pictures")
@@ -311,38 +311,64 @@ def _warnings(run: Run, dataset: ImageDataset, split: Part) -> tuple[str, ...]:
         )
     if split == "val":
         said.append("measured on validation images, by which the epoch and other choices were made")
-    recorded = run.config.get("data", {}).get("name")
-    if recorded and recorded != dataset.name:
-        said.append(f"measured on {dataset.name}, trained on {recorded}")
+    if facts.data != dataset.name:
+        said.append(f"measured on {dataset.name}, trained on {facts.data}")
     said += [note for note in dataset.notes if note.startswith("leakage allowed")]
     return tuple(said)
 
 
 def _facts(run: Run) -> Facts:
-    config = run.config
-    data, backbone = config["data"], config["backbone"]
-    options, made = config["options"], config["made"]
+    """From the run's record, which is a file and may have been changed by anyone.
+
+    Raises
+    ------
+    RunError
+        It does not say what the run was trained on.
+    """
+    try:
+        return _facts_of(run.config, sum(tensor.numel() for tensor in run.method.state().values()))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"the run's config.json does not say what it was trained on ({type(error).__name__}: {error})",
+            fix="copy the run again, or train again",
+        ) from error
+
+
+def _facts_of(config: dict[str, Any], numbers: int) -> Facts:
+    data, backbone, made = config["data"], config["backbone"], config["made"]
     views = config.get("augmentation", {}).get("views", 0)
-    settings = [
-        ("Method", config["method"]),
-        ("Backbone", f"{_last_part(backbone['name'])} (fingerprint {backbone['fingerprint'][:12]})"),
-        ("Data", data["name"]),
-        *((name.replace("_", " ").capitalize(), _plain(value)) for name, value in options.items()),
-        ("Augmented views", f"{views} of each training picture" if views else "none"),
-        ("Kept", f"{sum(t.numel() for t in run.method.state().values()):,} numbers"),
-        ("Made with", f"medvip {made['medvip']}, torch {made['torch']}, Python {made['python']}"),
-    ]
+    settings = {
+        "Method": config["method"],
+        "Backbone": f"{_last_part(backbone['name'])} (fingerprint {backbone['fingerprint'][:12]})",
+        "Data": data["name"],
+        **{name.replace("_", " ").capitalize(): _plain(value) for name, value in config["options"].items()},
+        "Augmented views": f"{views} of each training picture" if views else "none",
+        "Kept": f"{numbers:,} numbers",
+        "Made with": f"medvip {made['medvip']}, torch {made['torch']}, Python {made['python']}",
+    }
     return Facts(
-        method=config["method"],
-        data=data["name"],
-        settings=tuple(settings),
-        images={split: data["images"][split] for split in SPLITS if split in data["images"]},
-        groups=data["groups"],
-        notes=tuple(data["notes"]),
-        made=made["date"][:10],
-        medvip=made["medvip"],
-        stopped=config.get("stopped"),
+        method=str(config["method"]),
+        data=str(data["name"]),
+        settings=tuple((what, str(value)) for what, value in settings.items()),
+        images={
+            split: {str(name): int(count) for name, count in data["images"][split].items()}
+            for split in SPLITS
+            if split in data["images"]
+        },
+        groups={str(split): int(count) for split, count in data["groups"].items()},
+        notes=tuple(map(str, data["notes"])),
+        made=str(made["date"])[:10],
+        medvip=str(made["medvip"]),
+        stopped=None if config.get("stopped") is None else str(config["stopped"]),
     )
+
+
+def _recorded(run: Run) -> dict[str, float] | None:
+    """The headline figures that the run recorded of its own test images, where it has usable ones."""
+    try:
+        return {name: float(run.metrics["test"][name]["value"]) for name in ("accuracy", "macro_f1", "auroc")}
+    except (LookupError, TypeError, ValueError):
+        return None
 
 
 def _symptom_facts(run: Run) -> tuple[tuple[str, str], ...]:

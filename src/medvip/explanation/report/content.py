@@ -164,7 +164,7 @@ class Report:
     metrics
         On the images measured.
     recorded
-        The figures that the run recorded of its own test images; None when it has none.
+        Accuracy, macro-F1 and AUROC that the run recorded of its own test images; None when it has none.
     probabilities, labels
         Of each image, in the order of ``metrics.classes``.
     groups
@@ -194,7 +194,7 @@ class Report:
     data: str
     warnings: tuple[str, ...]
     metrics: Metrics
-    recorded: dict[str, dict[str, float | None]] | None
+    recorded: dict[str, float] | None
     probabilities: Float[np.ndarray, "image class"]
     labels: Int[np.ndarray, "image"]
     groups: tuple[str, ...]
