@@ -20,7 +20,9 @@ RESULTS = ROOT / "benchmarks" / "results" / "faithfulness"
 
 @pytest.fixture(scope="module")
 def study() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("faithfulness_study", ROOT / "benchmarks" / "faithfulness.py")
+    spec = importlib.util.spec_from_file_location(
+        "faithfulness_study", ROOT / "benchmarks" / "faithfulness.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
