@@ -70,7 +70,7 @@ MEANS = {
     "several colors mixed: brown, black, red, blue": ("several_colours", True),
     "dark dots scattered inside": ("dark_dots", True),
 }
-GRID, STEPS, RESAMPLES = (7, 7), 7, 1000
+GRID, STEPS, RESAMPLES = (7, 7), 7, 400
 MODELS = ("vip", "zero-shot-symptoms", "random prompts")
 ORDERS = ("map", "symptom maps alone", "random")
 
@@ -129,7 +129,7 @@ Resampled = Float[np.ndarray, "resample"]
 
 def figure(resampled: Resampled) -> dict[str, Any]:
     """With the resamples, so that seeds can be averaged resample by resample."""
-    return {"value": float(resampled[0]), "resamples": [round(float(x), 5) for x in resampled[1:]]}
+    return {"value": float(resampled[0]), "resamples": [round(float(x), 4) for x in resampled[1:]]}
 
 
 def mean_over_images(values: np.ndarray, weights: np.ndarray) -> Resampled:
@@ -377,8 +377,9 @@ def table(folder: Path) -> str:
     if not seeds:
         return "nothing measured yet\n"
     numbers = ", ".join(str(one["seed"]) for one in seeds)
+    images = " / ".join(str(one["test_images"]) for one in seeds)
     lines = [
-        f"Phantoms of seeds {numbers} ({seeds[0]['test_images']} test images each); mean over the seeds, "
+        f"Phantoms of seeds {numbers} ({images} test images); mean over the seeds, "
         "95 % bootstrap intervals over patients.",
         "",
         "| measured | " + " | ".join(MODELS) + " | chance |",

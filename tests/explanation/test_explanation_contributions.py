@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from medvip.errors import UsageError
 from medvip.explanation import (
     ClassContributions,
     Explanation,
+    LogitParts,
     can_be_explained,
     contributions,
     parts_of,
@@ -88,6 +90,60 @@ def test_the_shares_sum_to_the_logit_and_none_can_be_left_out(explained) -> None
     # the sum above is no empty promise: it fails when a term is dropped
     assert np.median(without_class_vector) > 1e-3
     assert np.median(without_one_symptom) > 1e-3
+
+
+def worst_gap(found: list[tuple[ClassContributions, ...]]) -> float:
+    """How far any class's shares are from its logit, which is not made of them."""
+    return max(abs(one.class_vector + one.of_symptoms - one.logit) for image in found for one in image)
+
+
+def without_class_vector(parts: LogitParts, _: torch.Tensor) -> LogitParts:
+    return replace(parts, class_vector=torch.zeros_like(parts.class_vector))
+
+
+def without_the_last_symptom(parts: LogitParts, _: torch.Tensor) -> LogitParts:
+    kept = torch.arange(parts.present.shape[1]) < parts.present.sum(1, keepdim=True) - 1
+    return replace(parts, symptoms=parts.symptoms * kept[..., None])
+
+
+def without_attention(parts: LogitParts, _: torch.Tensor) -> LogitParts:
+    return replace(
+        parts, symptoms=parts.symptoms / torch.where(parts.present, parts.attention, 1.0)[..., None]
+    )
+
+
+def without_length(parts: LogitParts, lengths: torch.Tensor) -> LogitParts:
+    """As if the class's vector had not been divided by its length."""
+    return replace(
+        parts,
+        symptoms=parts.symptoms * lengths[:, None, None],
+        class_vector=parts.class_vector * lengths[:, None],
+    )
+
+
+def with_bare_directions(parts: LogitParts, _: torch.Tensor) -> LogitParts:
+    """As if symptoms had length 1."""
+    lengths = parts.symptoms.norm(dim=-1, keepdim=True).clamp(min=1e-9)
+    return replace(parts, symptoms=parts.symptoms / lengths)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        without_class_vector,
+        without_the_last_symptom,
+        without_attention,
+        without_length,
+        with_bare_directions,
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_the_sum_notices_whatever_is_left_out(explained, spoil) -> None:
+    model, images, found = explained
+    assert worst_gap(found) < 1e-5
+    symptoms = model.symptoms.for_classes(model.classes)
+    spoiled = spoil(parts_of(model), model.state()["class_vectors"].double().norm(dim=-1))
+    assert worst_gap(contributions(images, spoiled, model.classes, symptoms)) > 1e-3
 
 
 def test_the_softmax_of_the_logits_is_what_is_predicted(explained) -> None:
@@ -177,7 +233,7 @@ def test_the_lead_splits_into_two_parts(explained) -> None:
         decided = decision(image)
         logits = sorted(one.logit for one in image)
         assert decided.margin == pytest.approx(logits[-1] - logits[-2])
-        assert decided.from_symptoms + decided.from_class_vector == pytest.approx(decided.margin, abs=1e-9)
+        assert decided.from_symptoms + decided.from_class_vector == pytest.approx(decided.margin, abs=1e-5)
         assert decided.class_vector_part == pytest.approx(decided.from_class_vector / decided.margin)
 
 

@@ -12,6 +12,7 @@ from medvip.explanation import LogitParts, Reliance, reliance
 def parts(symptoms: torch.Tensor, class_vector: torch.Tensor) -> LogitParts:
     shape = symptoms.shape[:2]
     return LogitParts(
+        class_vector.double() + symptoms.double().sum(1),
         symptoms.double(),
         class_vector.double(),
         torch.full(shape, 1 / shape[1]).double(),

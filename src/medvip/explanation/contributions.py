@@ -216,7 +216,7 @@ def contributions(
     similarities = parts.similarities(images)
     percentiles = None if seen is None else seen.percentiles(similarities).tolist()
     cosines, attention = similarities.cpu().tolist(), parts.attention.cpu().tolist()
-    logits = (parts.units(images) @ parts.classes.T).cpu().tolist()
+    logits = parts.logits(images).cpu().tolist()
     return [
         tuple(
             ClassContributions(

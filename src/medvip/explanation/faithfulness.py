@@ -144,7 +144,7 @@ def places_touched(box: Box, grid: tuple[int, int], discs: Sequence[Disc]) -> Bo
 
     Examples
     --------
-    >>> places_touched((0, 0, 20, 20), (2, 2), [(12.0, 5.0, 1.0)]).tolist()
+    >>> places_touched((0.0, 0.0, 20.0, 20.0), (2, 2), [(12.0, 5.0, 1.0)]).tolist()
     [[False, True], [False, False]]
     """
     left, top, right, bottom = box
@@ -166,7 +166,7 @@ def places_inside(
     Examples
     --------
     >>> square = np.array([[0.0, 0.0], [10.0, 0.0], [10.0, 10.0], [0.0, 10.0]])
-    >>> places_inside((0, 0, 20, 20), (2, 2), square).tolist()
+    >>> places_inside((0.0, 0.0, 20.0, 20.0), (2, 2), square).tolist()
     [[True, False], [False, False]]
     """
     left, top, right, bottom = box

@@ -36,6 +36,9 @@ class LogitParts:
 
     Attributes
     ----------
+    classes
+        scale * s / |s|: its product with an image's unit vector is the logit. What the method predicts
+        by, and not made of the parts below, so that their sum can be held against it.
     symptoms
         p_i of each class's symptoms; zeros where a class has no further symptom.
     class_vector
@@ -50,6 +53,7 @@ class LogitParts:
         Whether the method learns a class vector at all.
     """
 
+    classes: Float[Tensor, "class dim"]
     symptoms: Float[Tensor, "class symptom dim"]
     class_vector: Float[Tensor, "class dim"]
     attention: Float[Tensor, "class symptom"]
@@ -57,10 +61,9 @@ class LogitParts:
     present: Bool[Tensor, "class symptom"]
     has_class_vector: bool = True
 
-    @property
-    def classes(self) -> Float[Tensor, "class dim"]:
-        """The sum of a class's parts: its product with an image's unit vector is the logit."""
-        return self.class_vector + self.symptoms.sum(1)
+    def logits(self, images: Float[Tensor, "image dim"]) -> Float[Tensor, "image class"]:
+        """What the method's probabilities are the softmax of."""
+        return self.units(images) @ self.classes.T
 
     def units(self, images: Float[Tensor, "*place dim"]) -> Float[Tensor, "*place dim"]:
         """Vectors at length 1, in the precision and on the device of the parts."""
@@ -107,9 +110,10 @@ def parts_of(method: Method) -> LogitParts:
 def vip_parts(state: Mapping[str, Tensor], logit_scale: float) -> LogitParts:
     """From ViP's tensors (`medvip.ViP.state`)."""
     vectors, attention = state["symptom_vectors"].double(), state["symptom_attention"].double()
-    lengths = state["class_vectors"].double().norm(dim=-1)
-    factor = (math.exp(logit_scale) / lengths)[:, None]
+    class_vectors = state["class_vectors"].double()
+    factor = (math.exp(logit_scale) / class_vectors.norm(dim=-1))[:, None]
     return LogitParts(
+        classes=factor * class_vectors,
         symptoms=(factor * attention)[..., None] * vectors,
         class_vector=factor * state["merge_query"].double(),
         attention=attention,
@@ -125,6 +129,7 @@ def mean_parts(
     directions = nn.functional.normalize(vectors.double(), dim=-1) * present[..., None]
     attention = present.double() / present.sum(-1, keepdim=True)
     return LogitParts(
+        classes=math.exp(logit_scale) * directions.sum(1) / present.sum(-1, keepdim=True),
         symptoms=math.exp(logit_scale) * attention[..., None] * directions,
         class_vector=directions.new_zeros(len(vectors), vectors.shape[-1]),
         attention=attention,

@@ -47,8 +47,8 @@ class SimilarityQuantiles:
 
         Examples
         --------
-        >>> seen = SimilarityQuantiles(torch.tensor([[[0.1, 0.2, 0.3]]]))
-        >>> seen.percentiles(torch.tensor([[[0.25]], [[0.9]]])).ravel().tolist()
+        >>> seen = SimilarityQuantiles(torch.tensor([[[0.125, 0.25, 0.375]]]))
+        >>> seen.percentiles(torch.tensor([[[0.3125]], [[0.9]]])).ravel().tolist()
         [62.5, 75.0]
         """
         given, levels = similarities.double().cpu().numpy(), 100 * self.levels

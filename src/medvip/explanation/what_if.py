@@ -294,13 +294,13 @@ def leave_one_out(method: Method, table: FeatureTable) -> list[LeftOut]:
     position = np.array([method.classes.index(name) for name in table.classes])
     labels = position[table.labels.cpu().numpy()]
     shares = parts.shares(images)[0].cpu().numpy()
-    logits = (parts.units(images) @ parts.classes.T).cpu().numpy()
+    logits = parts.logits(images).cpu().numpy()
     right = logits.argmax(1) == labels
     found = []
     for c, name in enumerate(method.classes):
         for i, text in enumerate(texts[c] if len(texts[c]) > 1 else ()):
             without = parts_of(changed_method(method, [Change(owner[name], text)]))
-            after = (without.units(images) @ without.classes.T).cpu().numpy()
+            after = without.logits(images).cpu().numpy()
             effect, stated = logits[:, c] - after[:, c], shares[:, c, i]
             now = after.argmax(1) == labels
             found.append(
