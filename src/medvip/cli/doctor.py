@@ -114,7 +114,7 @@ def _embedded() -> Finding:
         from medvip.backbones import load_backbone
 
         backbone: Any = load_backbone("embedded", device="cpu")
-        how = "oneDNN's fused operations" if backbone.fuses else "plain torch, half as fast as with oneDNN"
+        how = "ONNX Runtime" if backbone.uses_onnx_runtime else "torch, slower than with onnx and onnxruntime"
         return Finding("embedded backbone", f"fingerprint {backbone.fingerprint[:12]}, pictures by {how}")
     except (MedvipError, ImportError, OSError) as error:
         fix = error.fix if isinstance(error, MedvipError) else "pip install 'medvip[embedded]'"
