@@ -162,9 +162,7 @@ def test_the_check_notices_a_term_that_is_dropped_from_the_places(
 
 def test_a_map_without_the_subtracted_mean_would_not_sum(model, embedded, pictures, explained) -> None:
     pixels = torch.stack([embedded.preprocess(read_picture(str(path))) for path in pictures])
-    tower = embedded._image_tower
-    mean = (tower.tower if hasattr(tower, "tower") else tower).mean
-    spoiled, _ = share_maps(embedded.encode_places(pixels) + mean, parts_of(model))
+    spoiled, _ = share_maps(embedded.encode_places(pixels) + embedded._image_tower.mean, parts_of(model))
     shares = np.array([[share.share for share in one.classes[1].symptoms] for one in explained])
     assert np.abs(spoiled[:, 1].sum((-1, -2)) - shares).max() > 1e-3
 
@@ -179,11 +177,10 @@ def test_shares_with_maps_are_those_without_and_those_of_the_method(model, pictu
             assert one.logit == pytest.approx(other.logit, abs=1e-4)
 
 
-@pytest.mark.parametrize("fuses", [True, False])
-def test_the_mean_over_places_is_the_images_vector(pictures, fuses: bool, monkeypatch) -> None:
+@pytest.mark.parametrize("by_onnx_runtime", [True, False])
+def test_the_mean_over_places_is_the_images_vector(pictures, by_onnx_runtime: bool) -> None:
     backbone = load_backbone("embedded", device="cpu")
-    if not fuses:
-        monkeypatch.setattr(type(backbone), "fuses", False)
+    backbone.uses_onnx_runtime = by_onnx_runtime
     pixels = torch.stack([backbone.preprocess(read_picture(str(path))) for path in pictures])
     places = backbone.encode_places(pixels)
     assert places.shape == (3, 7, 7, 1280)
