@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import torch
@@ -14,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from medvip.backbones import clip_text, load_backbone, ragged
+from medvip.backbones import clip_text, load_backbone
 from medvip.backbones.clip_text import ClipText
 from medvip.backbones.frozen_linear import FrozenLinear, side_by_side
 from medvip.backbones.protocol import encode_with_context, inserted
-from medvip.backbones.ragged import Pattern, RaggedTexts, Whole, attend
+from medvip.backbones.ragged import RaggedTexts, attend
 
 WIDTH, DIM, WORDS, START, END = 32, 24, 50, 48, 49
 
@@ -123,7 +122,6 @@ def test_many_texts_of_very_different_lengths(tower) -> None:
     texts = RaggedTexts(
         [length + 1 for length in lengths], heads=2, like=torch.empty(0), shared=2, start=True
     )
-    assert isinstance(texts.every_row, Pattern)
     assert len(texts.every_row.blocks) > 1
     assert_as_transformers(*tower, random_context(2, 2), some_texts(lengths))
 
@@ -332,16 +330,10 @@ def test_without_a_shorter_way_prompts_are_put_together() -> None:
     start=st.booleans(),
     causal=st.booleans(),
     runs=st.integers(1, 2),
-    few_rows=st.sampled_from([0, 1000]),
 )
 def test_attention_equals_a_loop_over_rows(
-    lengths: list[int], shared: int, start: bool, causal: bool, runs: int, few_rows: int
+    lengths: list[int], shared: int, start: bool, causal: bool, runs: int
 ) -> None:
-    with mock.patch.object(ragged, "FEW_ROWS", few_rows):
-        check_attention(lengths, shared, start, causal, runs, Whole if few_rows else Pattern)
-
-
-def check_attention(lengths: list[int], shared: int, start: bool, causal: bool, runs: int, way: type) -> None:
     width = 6
     texts = RaggedTexts(
         lengths,
@@ -354,8 +346,6 @@ def check_attention(lengths: list[int], shared: int, start: bool, causal: bool, 
     )
     rows_a_run = shared + sum(lengths)
     assert texts.rows == runs * rows_a_run
-    assert isinstance(texts.every_row, way)
-    assert isinstance(texts.last_rows, way)
     random = torch.Generator().manual_seed(0)
     queries, keys, values = torch.randn(3, texts.rows, width, generator=random, dtype=torch.double)
     constant = torch.randn(2 * start, width, generator=random, dtype=torch.double)
@@ -389,16 +379,12 @@ def check_attention(lengths: list[int], shared: int, start: bool, causal: bool, 
 
 @pytest.mark.parametrize("start", [True, False])
 @pytest.mark.parametrize("which", ["every_row", "last_rows"])
-@pytest.mark.parametrize("few_rows", [0, 1000])
-def test_gradients_of_attention(
-    few_rows: int, start: bool, which: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradients_of_attention(start: bool, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medvip.backbones.ragged.SMALLEST_BLOCK", 2)
-    monkeypatch.setattr("medvip.backbones.ragged.FEW_ROWS", few_rows)
     like = torch.empty(0, dtype=torch.double)
     texts = RaggedTexts([5, 1, 4, 2], heads=2, like=like, shared=2, start=start, runs=2)
     pattern = getattr(texts, which)
-    assert isinstance(pattern, Whole) if few_rows else len(pattern.blocks) > 1
+    assert len(pattern.blocks) > 1
     rows = texts.rows * 3 if which == "every_row" else 8 + texts.rows * 2
     random = torch.Generator().manual_seed(0)
     given_rows = torch.randn(rows, 6, generator=random, dtype=torch.double, requires_grad=True)

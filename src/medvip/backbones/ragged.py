@@ -1,10 +1,8 @@
 """Texts of different lengths, one behind the other: rows without padding, and who sees whom.
 
 Nearly all the work of a transformer is done on each token by itself, so it takes tokens as rows
-and needs no padding. Only attention looks from row to row. Where there are few rows, all of them
-attend to all and a mask says who sees whom: the products are small, and nothing has to be moved.
-Where there are many, the rows of each text are picked out for it, padded to the longest text of about
-the same length, and put back.
+and needs no padding. Only attention looks from row to row: for it alone the rows of each text are
+picked out, padded to the longest text of about the same length, and put back.
 """
 
 from __future__ import annotations
@@ -17,9 +15,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-
-FEW_ROWS = 192
-"""A run with no more rows attends as a whole. The work grows with their square."""
 
 SMALLEST_BLOCK = 16
 """Texts that are padded together however their lengths differ: fewer are not worth a call."""
@@ -65,26 +60,6 @@ class Pattern(NamedTuple):
     blocks: tuple[Block, ...]
     back: Int[Tensor, " query"]
     heads: int
-
-
-class Whole(NamedTuple):
-    """All rows of a run at once.
-
-    Attributes
-    ----------
-    runs, heads
-        How many runs there are, and into how many parts each row is cut.
-    asking
-        How many queries of a run stand in front of its keys and values; None: each row has its
-        query, key and value, one behind the other.
-    mask
-        What is added to the scores of each run; the constant row's key is the first.
-    """
-
-    runs: int
-    heads: int
-    asking: int | None
-    mask: Float[Tensor, "1 1 query key"]
 
 
 class RaggedTexts:
@@ -139,7 +114,7 @@ class RaggedTexts:
         self._shared, self._start, self._causal = shared, start, causal
         self._heads, self._like = heads, like.new_empty(0)
         own = torch.tensor(lengths)
-        self._runs, self._lengths, rows_a_run = runs, own, shared + int(own.sum())
+        rows_a_run = shared + int(own.sum())
         self.rows = runs * rows_a_run
         run = (torch.arange(runs) * rows_a_run)[:, None]
         self._texts = _Places(
@@ -151,34 +126,17 @@ class RaggedTexts:
         self.last = (self._texts.first + self._texts.length - 1).to(like.device)
 
     @cached_property
-    def every_row(self) -> Pattern | Whole:
+    def every_row(self) -> Pattern:
         """All rows attend. `attend` wants query, key and value of each row, one behind the other."""
-        if self.rows <= FEW_ROWS * self._runs:
-            return self._whole(every=True)
         places = self._texts
         if self._shared:  # among themselves they are one text more
             places = _Places(*map(torch.cat, zip(self._of_shared, places, strict=True)))
         return self._pattern(places, every=True)
 
     @cached_property
-    def last_rows(self) -> Pattern | Whole:
+    def last_rows(self) -> Pattern:
         """Each text's last row attends. `attend` wants their queries, then key and value of each row."""
-        if self.rows <= FEW_ROWS * self._runs:
-            return self._whole(every=False)
         return self._pattern(self._texts, every=False)
-
-    def _whole(self, *, every: bool) -> Whole:
-        text = torch.arange(len(self._lengths)).repeat_interleave(self._lengths)
-        text = nn.functional.pad(text, (self._shared, 0), value=-1)  # of each row; -1 are the shared ones
-        sees = (text[:, None] == text) | (text == -1)
-        if self._causal:
-            sees = sees.tril()
-        if not every:
-            sees = sees[self._shared + self._lengths.cumsum(0) - 1]
-        sees = nn.functional.pad(sees, (int(self._start), 0), value=True)
-        mask = torch.zeros(sees.shape, dtype=self._like.dtype).masked_fill(~sees, -torch.inf)
-        asking = None if every else len(self._lengths)
-        return Whole(self._runs, self._heads, asking, mask[None, None].to(self._like.device))
 
     def _pattern(self, places: _Places, *, every: bool) -> Pattern:
         constant = int(self._start)
@@ -234,9 +192,7 @@ class _Places(NamedTuple):
 
 
 def attend(
-    rows: Float[Tensor, "row width"],
-    pattern: Pattern | Whole,
-    constant: Float[Tensor, "2 width"] | None = None,
+    rows: Float[Tensor, "row width"], pattern: Pattern, constant: Float[Tensor, "2 width"] | None = None
 ) -> Float[Tensor, "query width"]:
     """What each query finds: softmax(q k^T / sqrt(width of a head)) v, in each head, in its text.
 
@@ -250,8 +206,6 @@ def attend(
         Key and value of the constant row where there is one; no gradients flow to it.
     """
     width = rows.shape[1]
-    if isinstance(pattern, Whole):
-        return _attend_as_a_whole(rows, pattern, constant)
     rows = rows if constant is None else torch.cat([constant, rows])
     lengths = [block.texts * n for block in pattern.blocks for n in (block.queries, block.keys, block.keys)]
     parts = iter(rows.index_select(0, pattern.picked).split(lengths))
@@ -263,26 +217,6 @@ def attend(
         )
         found.append(seen.transpose(1, 2).reshape(-1, width))
     return (found[0] if len(found) == 1 else torch.cat(found)).index_select(0, pattern.back)
-
-
-def _attend_as_a_whole(
-    rows: Float[Tensor, "row width"], whole: Whole, constant: Float[Tensor, "2 width"] | None
-) -> Float[Tensor, "query width"]:
-    runs, heads, asking, mask = whole
-    if asking is None:
-        parts = rows.view(runs, -1, 3, heads, rows.shape[1] // heads)
-        q, k, v = parts.unbind(2)
-    else:
-        queries, others = rows.split([runs * asking, len(rows) - runs * asking])
-        q = queries.view(runs, asking, heads, -1)
-        k, v = others.view(runs, -1, 2, heads, q.shape[-1]).unbind(2)
-    if constant is not None:
-        first = constant.view(2, 1, 1, heads, -1).expand(-1, runs, -1, -1, -1)
-        k, v = torch.cat([first[0], k], dim=1), torch.cat([first[1], v], dim=1)
-    seen = nn.functional.scaled_dot_product_attention(
-        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask
-    )
-    return seen.transpose(1, 2).reshape(-1, rows.shape[1])
 
 
 def without_padding(
