@@ -5,7 +5,8 @@ With f the normalised image, the logit of a class is
     scale * <f, g + sum_i a_i t_i> / |s|  =  scale * <f, g> / |s|  +  sum_i scale * a_i <f, t_i> / |s|,
 
 where a is the merge prompt's attention, t the encoded symptoms, g the class vector and s the
-representative vector of the class.
+representative vector of the class. `vip-whitened` has a scale of its own for each class, and f is
+the normalised vector of rooted numbers (``class_scales``, ``image_origin`` and ``image_power`` of its state).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medvip.errors import UsageError
+from medvip.methods.vectors import rooted
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,10 @@ def contributions(
     images
         As the backbone gives them.
     state
-        With ``merge_query``, ``symptom_vectors``, ``symptom_attention`` and ``class_vectors``.
+        With ``merge_query``, ``symptom_vectors``, ``symptom_attention`` and ``class_vectors``; with
+        ``class_scales``, ``image_origin`` and ``image_power`` where the method has its own.
     logit_scale
-        Of the backbone.
+        Of the backbone; not used where there are ``class_scales``.
     classes, symptoms
         Class names, and each one's symptoms, in the order of the tensors.
 
@@ -104,17 +107,22 @@ def contributions(
     """
     if "symptom_attention" not in state:
         raise UsageError(
-            "only runs of the method vip can be explained", fix="train one with --method vip and explain that"
+            "only runs of the method vip can be explained, and of vip-whitened",
+            fix="train one with --method vip and explain that",
         )
     attention, vectors = state["symptom_attention"].double(), state["symptom_vectors"].double()
-    pixels = nn.functional.normalize(images.to(vectors.device).double(), dim=-1)
+    pixels = images.to(vectors.device).double()
+    if "image_power" in state:
+        pixels = rooted(pixels, state["image_origin"], state["image_power"])
+    pixels = nn.functional.normalize(pixels, dim=-1)
     lengths = state["class_vectors"].double().norm(dim=-1)
-    factor = math.exp(logit_scale) / lengths
+    scales = state["class_scales"].double() if "class_scales" in state else math.exp(logit_scale)
+    factor = scales / lengths
     products = (pixels @ vectors.flatten(0, 1).T).unflatten(1, attention.shape)
     shares = factor[:, None] * attention * products
     similarities = products / vectors.norm(dim=-1).clamp(min=1e-12)
     of_class_vector = factor * (pixels @ state["merge_query"].double().T)
-    logits = math.exp(logit_scale) * pixels @ (state["class_vectors"].double() / lengths[:, None]).T
+    logits = scales * (pixels @ (state["class_vectors"].double() / lengths[:, None]).T)
     return [
         tuple(
             ClassContributions(
