@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
-from torch import Tensor
 
 import medvip
-from medvip.backbones.protocol import encode_texts
+from medvip.evaluation import evaluate
 from medvip.features import FeatureTable
 from medvip.images.order import shuffled
 
@@ -37,8 +36,6 @@ class Material:
     name: str
     table: FeatureTable
     symptoms: medvip.SymptomSet
-    texts: tuple[Tensor, ...]
-    """Encoded symptoms of each class."""
 
 
 def load(data: Path, backbone) -> list[Material]:
@@ -57,9 +54,7 @@ def load(data: Path, backbone) -> list[Material]:
             *(tuple(x for part in parts for x in getattr(part, field)) for field in texts),
             made.train.fingerprint,
         )
-        symptoms = medvip.SymptomSet.load(symptom_name)
-        encoded = tuple(encode_texts(backbone, lines) for lines in symptoms.for_classes(table.classes))
-        found.append(Material(name, table, symptoms, encoded))
+        found.append(Material(name, table, medvip.SymptomSet.load(symptom_name)))
     return found
 
 
@@ -85,3 +80,11 @@ def drawn(table: FeatureTable, shots: int, seed: int, split: str) -> FeatureTabl
         rows = {table.paths[i]: i for i in np.flatnonzero(table.labels.numpy() == label)}
         kept += [rows[path] for path in shuffled(list(rows), seed, split, name)[:shots]]
     return table.taken(np.array(sorted(kept)))
+
+
+def figures(table: np.ndarray, held) -> dict[str, float]:
+    """The figures of the held-out images that are compared."""
+    found = evaluate(table, held.labels.numpy(), held.classes, groups=held.groups, resamples=0).to_json()
+    loss = -np.log(np.maximum(table[np.arange(len(table)), held.labels.numpy()], 1e-12)).mean()
+    names = ("accuracy", "macro_f1", "auroc", "ece")
+    return {name: round(found[name]["value"], 5) for name in names} | {"loss": round(float(loss), 5)}

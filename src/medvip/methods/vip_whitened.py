@@ -14,20 +14,19 @@ What is other:
 
    Pooled features are skewed: a few large ones decide a cosine. With power 1/2 their scalar product is
    that of Hellinger's distance. (Perronnin et al., ECCV 2010, do so with Fisher vectors.)
-2. *Symptoms in that space.* A text vector u says which way an image moves: x -> x + u. To first order that moves phi
-   by phi' u, but a text stands here as the *weights* of a linear score, which go the other way: u^T x has the
-   slope u / phi'. So t is u |m - o|^(1 - power) at length 1, m the mean of the training images.
+2. *Symptoms in that space.* A text vector u stands for a linear score of an image, u^T x. To first order that is
+   (u / phi')^T phi(x) + const, so t = u |m - o|^(1 - power) at length 1, m the mean of the training images.
 3. *Whitened penalty, class balance, no W_q and W_k.* g and the weights b_cj of the symptoms minimise a
    cross-entropy with a penalty in the images' shrunk covariance (`whitened_regression`): one solution
    from any start, instead of two dim x dim matrices that start as noise. Of a class's w = g' + sum_j b_j t_j,
    attention is a = b / sum(b), and s = w / sum(b).
-4. *A scale for each class*: logit = k_c cos(f, s_c), k_c = |w_c|. How sharp the probabilities are is learned with
-   w; the backbone's logit_scale is not used.
+4. *A scale for each class*: logit = k_c cos(f, s_c), k_c = |w_c|. How sharp the probabilities are is learned
+   with w; the backbone's logit_scale is not used.
 5. *The context prompt* learns between solutions: `ROUNDS` times a few iterations of the solver, then one step
    of Adam down the slope of the objective by the symptoms' vectors, through the text encoder.
 
-All numbers below were chosen on training and validation images of the five sets, the same for all
-sets and all numbers of shots (docs/vip-whitened.md); nothing is chosen by `fit`, so validation images are not used.
+All numbers below were chosen on training and validation images of the five sets, the same for all sets
+and all numbers of shots (docs/vip-whitened.md); `fit` chooses nothing, so validation images are not used.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ ROUNDS = 4
 """How many times the context prompt learns."""
 ITERATIONS = 10
 """Of the solver, before each of them."""
-CONTEXT_RATE = 0.01
+CONTEXT_RATE = 0.001
 
 
 class ViPWhitened:
@@ -109,7 +108,11 @@ class ViPWhitened:
     ) -> None:
         _require(context >= 0, "context", context, "use 0 or more context vectors")
         _require(0 < power <= 1, "power", power, "use more than 0 and at most 1")
-        for option, value in (("shrinkage", shrinkage), ("penalty", penalty), ("symptom_penalty", symptom_penalty)):
+        for option, value in (
+            ("shrinkage", shrinkage),
+            ("penalty", penalty),
+            ("symptom_penalty", symptom_penalty),
+        ):
             _require(0 < value < float("inf"), option, value, "use a number greater than 0")
         _require(0 <= balance <= 1, "balance", balance, "use 0 (images count alike) to 1 (classes do)")
         self.backbone, self.symptoms = backbone, symptoms
@@ -171,8 +174,8 @@ class ViPWhitened:
 
         ``context_prompt`` [context, token_dim]; ``merge_query`` g [class, dim], ``symptom_vectors`` t
         [class, symptom, dim], ``symptom_attention`` a [class, symptom] (0 where a class has no further
-        symptom), ``class_vectors`` s [class, dim] and ``class_scales`` k [class]; ``image_origin`` o [dim] and
-        ``image_power`` [], which make f of an image.
+        symptom), ``class_vectors`` s [class, dim] and ``class_scales`` k [class]; ``image_origin`` o [dim]
+        and ``image_power`` [], which make f of an image.
         """
         if not self._state:
             raise NotFittedError(f"this {self.name} has learned nothing yet", fix="call fit first")
@@ -239,6 +242,6 @@ class ViPWhitened:
         return self.load_state(classes, state)
 
 
-def _require(holds: bool, option: str, value: float, fix: str) -> None:
+def _require(holds: bool, option: str, value: Any, fix: str) -> None:
     if not holds:
         raise UsageError(f"{option} is {value}", fix=fix)

@@ -1,4 +1,4 @@
-"""Multinomial regression whose penalty is measured in the covariance of the images, with symptoms' own weights.
+"""Multinomial regression with a penalty in the covariance of the images, and weights of symptoms.
 
 Image vectors f_i [dim] of length 1 with labels y_i and C classes; a class c has symptom vectors t_cj.
 Learned are a class vector g_c [dim] and a weight b_cj >= b_min of each symptom:
