@@ -33,11 +33,12 @@ TEMPLATES = (
     "a medical picture of {}",
     "an example of {}, seen here",
 )
-WORDS = """anchor basket bridge butter button candle carpet castle chimney circus clock cloud coffee compass
-cotton curtain desert dinner engine feather fiddle forest garden glove guitar hammer harbour helmet honey island
-jacket kettle ladder lantern letter market meadow mirror monday mountain needle orchard paper parrot pencil
-piano pillow planet pocket railway river saddle salt sandal shovel silver sister spider station summer table
-teapot thunder ticket tower train trumpet tunnel umbrella valley violin wagon walnut weather window winter"""
+WORDS = """anchor basket bridge butter button candle carpet castle chimney circus clock cloud coffee
+compass cotton curtain desert dinner engine feather fiddle forest garden glove guitar hammer
+harbour helmet honey island jacket kettle ladder lantern letter market meadow mirror monday
+mountain needle orchard paper parrot pencil piano pillow planet pocket railway river saddle
+salt sandal shovel silver sister spider station summer table teapot thunder ticket tower train
+trumpet tunnel umbrella valley violin wagon walnut weather window winter"""
 KINDS = ("symptoms", "next class's", "class names", "random words", "out-of-domain", "useless", "opposite")
 PENALTIES = (0.3, 0.03)
 
