@@ -36,7 +36,7 @@ ONE_OTHER = {
 CANDIDATES = {
     **{
         f"shrinkage={a:g} penalty={c:g}": CENTRE | {"shrinkage": a, "penalty": c}
-        for a in (3.0, 10.0, 30.0, 1e6)
+        for a in (3.0, 10.0, 20.0, 30.0, 1e6)
         for c in (0.035, 0.07, 0.14)
     },
     **{f"{name}={value:g}": CENTRE | {name: value} for name, values in ONE_OTHER.items() for value in values},
@@ -49,7 +49,12 @@ CANDIDATES = {
     "nearest-class-mean": None,
     "lp++": None,
 }
-RATES = {"context=4, slower": 0.001, "context=4, slowest": 0.0003, "context=4, unlearned": 0.0}
+RATES = {
+    "context=4": 0.01,
+    "context=4, slower": 0.001,
+    "context=4, slowest": 0.0003,
+    "context=4, unlearned": 0.0,
+}
 
 
 class NoOrigin(ViPWhitened):

@@ -15,7 +15,7 @@ What is other:
    Pooled features are skewed: a few large ones decide a cosine. With power 1/2 their scalar product is
    that of Hellinger's distance. (Perronnin et al., ECCV 2010, do so with Fisher vectors.)
 2. *Symptoms in that space.* A text vector u stands for a linear score of an image, u^T x. To first order that
-   is (u / phi')^T phi(x) + const, so t = u |m - o|^(1 - power) at length 1, m the mean of the training images.
+   is (u / phi')^T phi(x) + const, so t = u |m - o|^(1 - power) at length 1, m the training images' mean.
 3. *Whitened penalty, class balance, no W_q and W_k.* g and the weights b_cj of the symptoms minimise a
    cross-entropy with a penalty in the images' shrunk covariance (`whitened_regression`): one solution
    from any start, instead of two dim x dim matrices that start as noise. Of a class's w = g' + sum_j b_j t_j,
@@ -51,7 +51,7 @@ ROUNDS = 4
 """How many times the context prompt learns."""
 ITERATIONS = 10
 """Of the solver, before each of them."""
-CONTEXT_RATE = 0.001
+CONTEXT_RATE = 0.0003
 
 
 class ViPWhitened:
@@ -100,7 +100,7 @@ class ViPWhitened:
         *,
         context: int = 4,
         power: float = 0.5,
-        shrinkage: float = 10.0,
+        shrinkage: float = 20.0,
         penalty: float = 0.07,
         balance: float = 0.5,
         symptom_penalty: float = 0.3,
