@@ -24,16 +24,26 @@ FIGURES = ("macro_f1", "auroc", "ece", "loss")
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("lines", type=Path)
-    lines = [json.loads(line) for line in parser.parse_args().lines.read_text(encoding="utf-8").splitlines()]
-    by_candidate: dict[str, dict[tuple[str, str], list[list[float]]]] = defaultdict(lambda: defaultdict(list))
+    parser.add_argument("--shots", nargs="+", help="only these")
+    given = parser.parse_args()
+    lines = [json.loads(line) for line in given.lines.read_text(encoding="utf-8").splitlines()]
+    lines = [line for line in lines if given.shots is None or line["shots"] in given.shots]
+    by_candidate: dict[str, dict[tuple[str, str, int], list[float]]] = defaultdict(dict)
     for line in lines:
-        by_candidate[line["candidate"]][line["shots"], line["set"]].append([line[name] for name in FIGURES])
-    full = max(len(cells) for cells in by_candidate.values())
+        draw = line["shots"], line["set"], line["draw"]
+        by_candidate[line["candidate"]][draw] = [line[name] for name in FIGURES]
+    counts = [len(draws) for draws in by_candidate.values()]
+    common = set.intersection(*(set(x) for x in by_candidate.values() if 2 * len(x) >= max(counts)))
+    lines = [line for line in lines if (line["shots"], line["set"], line["draw"]) in common]
     means = {
-        name: {cell: np.mean(draws, 0) for cell, draws in cells.items()}
-        for name, cells in by_candidate.items()
-        if len(cells) == full
+        name: {
+            cell: np.mean([draws[draw] for draw in common if draw[:2] == cell], 0)
+            for cell in {draw[:2] for draw in common}
+        }
+        for name, draws in by_candidate.items()
+        if common <= set(draws)
     }
+    print(f"{len(common)} draws that {len(means)} candidates have\n")
     shots = sorted({line["shots"] for line in lines}, key=lambda word: (word == "all", len(word), word))
     sets = sorted({line["set"] for line in lines})
     print(
