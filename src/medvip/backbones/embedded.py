@@ -143,6 +143,15 @@ class EmbeddedBackbone:
             [encode(part.to(self.device, memory_format=torch.channels_last)) for part in pixels.split(chunk)]
         )
 
+    @cached_property
+    def image_origin(self) -> Float[Tensor, " 1280"]:
+        """Less the mean over ImageNet: what a picture in which nothing is seen would have."""
+        from medvip.backbones.efficientnet import mean_after_relu6
+
+        weights = torch.load(self._image_weights, weights_only=True)
+        shift, scale = weights["_bn1.bias"].double(), weights["_bn1.weight"].double()
+        return -mean_after_relu6(shift, scale.abs()).float()
+
     def image_tower(self, *, pretrained: bool = True) -> nn.Module:
         """A tower of its own to be trained; see `medvip.backbones.protocol.TrainableBackbone`."""
         from medvip.backbones.efficientnet import trainable_image_tower

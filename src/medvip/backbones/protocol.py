@@ -158,6 +158,19 @@ class TrainableBackbone(Protocol):
         ...
 
 
+@runtime_checkable
+class RectifiedBackbone(Protocol):
+    """A backbone whose image vectors are pooled outputs of a rectifier, moved.
+
+    Attributes
+    ----------
+    image_origin
+        The vector where no output was above zero: no image vector has a smaller number.
+    """
+
+    image_origin: Float[Tensor, " dim"]
+
+
 @torch.no_grad()
 def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Float[Tensor, "text dim"]:
     """Vectors of texts as they are, without learned context and without gradients."""

@@ -11,7 +11,9 @@ scale = exp(logit_scale):
     p_i = scale * a_i t_i / |s|,    p_g = scale * g / |s|.
 
 A method whose class similarity is the mean over n symptoms' (zero-shot) has p_i = scale * t_i / (n |t_i|)
-and no class vector. All in double precision: the sums are exact to what the image vectors are.
+and no class vector. `vip-whitened` has a scale of its own for each class, and f is the normalised vector
+of rooted numbers (``class_scales``, ``image_origin`` and ``image_power`` of its state). All in double
+precision: the sums are exact to what the image vectors are.
 """
 
 from __future__ import annotations
@@ -20,11 +22,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from medvip.errors import UsageError
 from medvip.methods import Method, ViP
+from medvip.methods.vectors import rooted
+from medvip.methods.vip_whitened import ViPWhitened
 
 MEANS = ("zero-shot-symptoms", "vip-context-mean")
 """Methods whose class similarity is the mean over its symptoms' similarities."""
@@ -51,6 +56,9 @@ class LogitParts:
         Where a symptom stands.
     has_class_vector
         Whether the method learns a class vector at all.
+    origin, power
+        Images are rooted first: sign(x - origin) |x - origin|^power of each number. Without an
+        origin they are taken as they are.
     """
 
     classes: Float[Tensor, "class dim"]
@@ -60,6 +68,8 @@ class LogitParts:
     directions: Float[Tensor, "class symptom dim"]
     present: Bool[Tensor, "class symptom"]
     has_class_vector: bool = True
+    origin: Float[Tensor, " dim"] | None = None
+    power: float = 1.0
 
     def logits(self, images: Float[Tensor, "image dim"]) -> Float[Tensor, "image class"]:
         """What the method's probabilities are the softmax of."""
@@ -67,7 +77,26 @@ class LogitParts:
 
     def units(self, images: Float[Tensor, "*place dim"]) -> Float[Tensor, "*place dim"]:
         """Vectors at length 1, in the precision and on the device of the parts."""
-        return nn.functional.normalize(images.to(self.symptoms.device).double(), dim=-1)
+        images = images.to(self.symptoms.device).double()
+        if self.origin is not None:
+            images = rooted(images, self.origin, self.power)
+        return nn.functional.normalize(images, dim=-1)
+
+    def units_by_place(
+        self, places: Float[Tensor, "image row column dim"]
+    ) -> Float[Tensor, "image row column dim"]:
+        """What each place has of the image's vector at length 1, which they sum to.
+
+        The image's vector is the mean over places. A rooted number of it is the number less its
+        origin times what depends on the image alone, so that it still is a mean over places.
+        """
+        places = places.to(self.symptoms.device).double()
+        if self.origin is not None:
+            places = places - self.origin.double()
+            sizes = places.mean((1, 2), keepdim=True).abs()
+            places = places * torch.where(sizes > 0, sizes ** (self.power - 1), 0)
+        length = places.mean((1, 2), keepdim=True).norm(dim=-1, keepdim=True)
+        return places / (places.shape[1] * places.shape[2] * length.clamp(min=1e-12))
 
     def similarities(self, images: Float[Tensor, "image dim"]) -> Float[Tensor, "image class symptom"]:
         """Cosine of every image with every symptom; 0 where a class has no further symptom."""
@@ -84,7 +113,7 @@ class LogitParts:
 
 def can_be_explained(method: Method) -> bool:
     """Whether a method's logits are sums over symptoms."""
-    return isinstance(method, ViP) or method.name in MEANS
+    return isinstance(method, ViP | ViPWhitened) or method.name in MEANS
 
 
 def parts_of(method: Method) -> LogitParts:
@@ -97,21 +126,23 @@ def parts_of(method: Method) -> LogitParts:
     """
     if not can_be_explained(method):
         raise UsageError(
-            f"only runs of the methods vip, vip-merge, {' and '.join(MEANS)} can be explained by symptoms, "
+            f"only runs of the methods vip, vip-whitened, vip-merge, {' and '.join(MEANS)} can be "
+            "explained by symptoms, "
             f"and this is {method.name}",
             fix="train one with --method vip and explain that",
         )
     state, scale = method.state(), method.backbone.logit_scale
-    if isinstance(method, ViP):
+    if isinstance(method, ViP | ViPWhitened):
         return vip_parts(state, scale)
     return mean_parts(state["symptom_vectors"], state["symptom_present"].bool(), scale)
 
 
 def vip_parts(state: Mapping[str, Tensor], logit_scale: float) -> LogitParts:
-    """From ViP's tensors (`medvip.ViP.state`)."""
+    """From ViP's tensors (`medvip.ViP.state`), or those of `vip-whitened`."""
     vectors, attention = state["symptom_vectors"].double(), state["symptom_attention"].double()
     class_vectors = state["class_vectors"].double()
-    factor = (math.exp(logit_scale) / class_vectors.norm(dim=-1))[:, None]
+    scales = state["class_scales"].double() if "class_scales" in state else math.exp(logit_scale)
+    factor = (scales / class_vectors.norm(dim=-1))[:, None]
     return LogitParts(
         classes=factor * class_vectors,
         symptoms=(factor * attention)[..., None] * vectors,
@@ -119,6 +150,8 @@ def vip_parts(state: Mapping[str, Tensor], logit_scale: float) -> LogitParts:
         attention=attention,
         directions=nn.functional.normalize(vectors, dim=-1),
         present=vectors.abs().sum(-1) > 0,
+        origin=state.get("image_origin"),
+        power=float(state.get("image_power", 1.0)),
     )
 
 

@@ -111,10 +111,7 @@ def share_maps(
     parts
         Of the method's logits.
     """
-    places = places.to(parts.symptoms.device).double()
-    number = places.shape[1] * places.shape[2]
-    lengths = places.mean((1, 2)).norm(dim=-1)  # of the whole image's vector, the same for every place
-    return _products(places / (number * lengths[:, None, None, None]), parts.symptoms, parts.class_vector)
+    return _products(parts.units_by_place(places), parts.symptoms, parts.class_vector)
 
 
 def similarity_maps(

@@ -20,6 +20,7 @@ from medvip.methods.supervised import FineTuned, FromScratch
 from medvip.methods.tip_adapter import TipAdapter, TipAdapterF
 from medvip.methods.vip import ViP
 from medvip.methods.vip_ablations import ViPContextMax, ViPContextMean, ViPMerge
+from medvip.methods.vip_whitened import ViPWhitened
 from medvip.methods.vpt import VariationalPrompts
 from medvip.methods.zero_shot import ZeroShotNames, ZeroShotSymptoms, ZeroShotSymptomsMax
 
@@ -49,6 +50,7 @@ __all__ = [
     "ViPContextMax",
     "ViPContextMean",
     "ViPMerge",
+    "ViPWhitened",
     "ZeroShotNames",
     "ZeroShotSymptoms",
     "ZeroShotSymptomsMax",

@@ -28,6 +28,7 @@ from medvip.methods.supervised import FineTuned, FromScratch
 from medvip.methods.tip_adapter import TipAdapter, TipAdapterF
 from medvip.methods.vip import ViP
 from medvip.methods.vip_ablations import ViPContextMax, ViPContextMean, ViPMerge
+from medvip.methods.vip_whitened import ViPWhitened
 from medvip.methods.vpt import VariationalPrompts
 from medvip.methods.zero_shot import ZeroShotNames, ZeroShotSymptoms, ZeroShotSymptomsMax
 from medvip.symptoms import SymptomSet
@@ -36,6 +37,7 @@ METHODS: dict[str, type] = {
     method.name: method
     for method in (
         ViP,
+        ViPWhitened,
         ZeroShotNames,
         ZeroShotSymptoms,
         ZeroShotSymptomsMax,

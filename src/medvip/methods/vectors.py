@@ -21,6 +21,20 @@ def unit(vectors: Float[Tensor, "*any dim"]) -> Float[Tensor, "*any dim"]:
     return nn.functional.normalize(vectors.double(), dim=-1)
 
 
+def rooted(
+    vectors: Float[Tensor, "*any dim"], origin: Float[Tensor, " dim"], power: float | Float[Tensor, ""]
+) -> Float[Tensor, "*any dim"]:
+    """sign(x - o) |x - o|^power of each number, in double precision.
+
+    Examples
+    --------
+    >>> rooted(torch.tensor([5.0, -3.0]), torch.tensor([1.0, 1.0]), 0.5).tolist()
+    [2.0, -2.0]
+    """
+    moved = vectors.double() - origin.double()
+    return moved.sign() * moved.abs() ** power
+
+
 def class_sums(
     vectors: Float[Tensor, "image dim"], labels: Int[Tensor, " image"], classes: int
 ) -> Float[Tensor, "class dim"]:

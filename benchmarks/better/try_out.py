@@ -1,0 +1,110 @@
+"""Candidates for `vip-whitened` on folds of training and validation images: one JSON line a draw.
+
+    python benchmarks/better/try_out.py DATA OUT.jsonl --shots 4 all
+
+What is in OUT.jsonl is not computed again. No test image is read (material.py). choose.py reads the lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import material
+import torch
+
+import medvip
+from medvip.methods import ViPWhitened, create_method
+from medvip.methods import vip_whitened as module
+
+CENTRE = {
+    "power": 0.5,
+    "shrinkage": 10.0,
+    "penalty": 0.07,
+    "balance": 0.5,
+    "symptom_penalty": 0.3,
+    "context": 0,
+}
+ONE_OTHER = {
+    "power": (1.0, 0.75, 0.35),
+    "balance": (0.0, 0.25, 1.0),
+    "symptom_penalty": (0.03, 0.1, 1.0, 1e4),
+    "context": (4,),
+}
+CANDIDATES = {
+    **{
+        f"shrinkage={a:g} penalty={c:g}": CENTRE | {"shrinkage": a, "penalty": c}
+        for a in (3.0, 10.0, 20.0, 30.0, 1e6)
+        for c in (0.035, 0.07, 0.14)
+    },
+    **{f"{name}={value:g}": CENTRE | {name: value} for name, values in ONE_OTHER.items() for value in values},
+    "no origin": CENTRE,
+    "context=4, slower": CENTRE | {"context": 4},
+    "context=4, slowest": CENTRE | {"context": 4},
+    "context=4, unlearned": CENTRE | {"context": 4},
+    "linear-probe": None,
+    "gda": None,
+    "nearest-class-mean": None,
+    "lp++": None,
+}
+RATES = {
+    "context=4": 0.01,
+    "context=4, slower": 0.001,
+    "context=4, slowest": 0.0003,
+    "context=4, unlearned": 0.0,
+}
+
+
+class NoOrigin(ViPWhitened):
+    """As on a backbone that does not say what it gives when it sees nothing."""
+
+    def _origin(self) -> torch.Tensor:
+        return torch.zeros(self.backbone.embed_dim).double()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--shots", nargs="+", default=["1", "2", "4", "8", "16", "all"])
+    parser.add_argument("--only", nargs="+", help="these candidates")
+    parser.add_argument("--draws", type=int, default=material.OUTER)
+    given = parser.parse_args()
+    lines = given.out.read_text(encoding="utf-8").splitlines() if given.out.exists() else []
+    there = {tuple(json.loads(line)[key] for key in ("set", "shots", "draw", "candidate")) for line in lines}
+    backbone = medvip.load_backbone("embedded", device="cpu")
+    rate = module.CONTEXT_RATE
+    with given.out.open("a", encoding="utf-8") as out:
+        for one in material.load(given.data, backbone):
+            for draw, (train, validation, held) in enumerate(material.folds(one.table)[: given.draws]):
+                for shots in given.shots:
+                    few, chosen_by = train, validation
+                    if shots != "all":
+                        few = material.drawn(train, int(shots), draw + 1, "train")
+                        chosen_by = material.drawn(validation, min(int(shots), 4), draw + 1, "val")
+                    for name in given.only or CANDIDATES:
+                        key = (one.name, shots, draw, name)
+                        if key in there:
+                            continue
+                        options = CANDIDATES[name]
+                        module.CONTEXT_RATE = RATES.get(name, rate)
+                        start = time.perf_counter()
+                        if options is None:
+                            method = create_method(name, backbone, one.symptoms)
+                        else:
+                            kind = NoOrigin if name == "no origin" else ViPWhitened
+                            method = kind(backbone, one.symptoms, **options)
+                        method.fit(few, chosen_by)
+                        seconds = time.perf_counter() - start
+                        line = dict(zip(("set", "shots", "draw", "candidate"), key, strict=True))
+                        line |= material.figures(method.predict_proba(held.plain), held) | {
+                            "seconds": round(seconds, 3)
+                        }
+                        out.write(json.dumps(line) + "\n")
+                        out.flush()
+
+
+if __name__ == "__main__":
+    main()
