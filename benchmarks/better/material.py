@@ -46,13 +46,14 @@ def load(data: Path, backbone) -> list[Material]:
         seen = dataset.with_samples(sample for sample in dataset.samples if sample.split != "test")
         made = medvip.compute_features(seen, backbone)
         parts = [made.train, made.val]
-        texts = ("paths", "groups", "contents")
         table = FeatureTable(
-            torch.cat([part.vectors for part in parts]),
-            torch.cat([part.labels for part in parts]),
-            made.train.classes,
-            *(tuple(x for part in parts for x in getattr(part, field)) for field in texts),
-            made.train.fingerprint,
+            vectors=torch.cat([part.vectors for part in parts]),
+            labels=torch.cat([part.labels for part in parts]),
+            classes=made.train.classes,
+            paths=made.train.paths + made.val.paths,
+            groups=made.train.groups + made.val.groups,
+            contents=made.train.contents + made.val.contents,
+            fingerprint=made.train.fingerprint,
         )
         found.append(Material(name, table, medvip.SymptomSet.load(symptom_name)))
     return found

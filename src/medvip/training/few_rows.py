@@ -237,7 +237,7 @@ class FewRowsSGD(torch.optim.SGD):
                 continue
             same = layer.same
             if same is not None and all(rows is same.rows for _, rows in layer.factors):
-                gradient = sum(gradient for gradient, _ in layer.factors)
+                gradient = torch.stack([gradient for gradient, _ in layer.factors]).sum(0)
                 rates = (float(group[name]) for name in ("lr", "momentum", "weight_decay"))
                 same.step(gradient, momentum, *rates)
                 continue
