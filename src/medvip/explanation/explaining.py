@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,28 +125,22 @@ def _explained_with_maps(
     for batch, read in zip(batches, in_threads(pixels, batches, workers), strict=False):
         places = spatial.encode_places(read)
         if spatial.mean_of_places_is_image:
-            images, (of_symptoms, of_class_vector) = places.mean((1, 2)), share_maps(places, parts)
+            kind, images, maps = "share", places.mean((1, 2)), share_maps(places, parts)
         else:
-            images, (of_symptoms, of_class_vector) = (
+            kind, images, maps = (
+                "patch similarity",
                 backbone.encode_images(read),
                 similarity_maps(places, parts),
             )
         explained = explain_vectors(images.float().cpu(), batch, method, seen)
         yield [
-            Explanation(
-                one.path,
-                one.prediction,
-                one.probabilities,
-                one.classes,
-                SymptomMaps(
-                    "share" if spatial.mean_of_places_is_image else "patch similarity",
-                    of_symptoms[index],
-                    of_class_vector[index],
-                    spatial.seen_box(*sizes[one.path]),
-                    sizes[one.path],
+            replace(
+                one,
+                maps=SymptomMaps(
+                    kind, of_symptoms, of_class_vector, spatial.seen_box(*sizes[one.path]), sizes[one.path]
                 ),
             )
-            for index, one in enumerate(explained)
+            for one, of_symptoms, of_class_vector in zip(explained, *maps, strict=True)
         ]
 
 
