@@ -430,7 +430,7 @@ def test_a_second_fit_begins_anew(clip: Backbone, symptoms: SymptomSet) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("vipp", {}, r"no method 'vipp'; did you mean 'vip'\?.*use one of: vip, zero-shot-names"),
+        ("vipp", {}, r"no method 'vipp'; did you mean 'vip'\?.*use one of: vip, vip-whitened"),
         ("zero-shot-symptom", {}, "did you mean 'zero-shot-symptoms'"),
         ("xyz", {}, r"no method 'xyz' \(to mend it: use one of: vip"),
         ("vip", {"contxt": 4}, "vip: .*contxt.*leave that option out"),
