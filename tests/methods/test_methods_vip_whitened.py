@@ -20,6 +20,7 @@ from medvip.errors import SymptomError, TrainingError, UsageError
 from medvip.explanation import contributions
 from medvip.explanation.logit_parts import parts_of
 from medvip.explanation.maps import share_maps
+from medvip.explanation.what_if import Change, changed_method
 from medvip.features import FeatureTable
 from medvip.methods import ViPWhitened, vip_whitened, whitened_regression
 from medvip.methods.vectors import rooted
@@ -227,6 +228,13 @@ def test_maps_of_rooted_vectors_sum_to_the_shares(backbone: Backbone, symptoms: 
     np.testing.assert_allclose(of_symptoms.sum((-1, -2)), shares, atol=1e-5)
     np.testing.assert_allclose(of_class_vector.sum((-1, -2)), class_vector, atol=1e-5)
     assert np.ptp(of_class_vector, axis=(-1, -2)).min() > 1e-3
+
+
+def test_symptoms_are_not_changed_behind_fitted_weights(backbone: Backbone, symptoms: SymptomSet) -> None:
+    model = ViPWhitened(backbone, symptoms).fit(*two_tables(backbone))
+    name, texts = next(iter(symptoms.classes.items()))
+    with pytest.raises(UsageError, match="fits a weight for each symptom.*fit it again"):
+        changed_method(model, [Change(name, texts[0])])
 
 
 def test_a_run_in_a_folder_explains_what_it_predicts(

@@ -20,7 +20,7 @@ from medvip.backbones.protocol import encode_with_context
 from medvip.errors import SymptomError, UsageError
 from medvip.explanation.logit_parts import can_be_explained, parts_of
 from medvip.features import FeatureTable
-from medvip.methods import Method, ViP
+from medvip.methods import Method, ViP, ViPWhitened
 from medvip.methods.prompts import padded_by_class, require_fitting
 from medvip.methods.vip import MergePrompt
 from medvip.symptoms import SymptomSet
@@ -68,8 +68,13 @@ def changed_method(method: Method, changes: Sequence[Change]) -> Method:
         There is no such class or symptom, one is changed twice, a class would be left without any,
         or new words cannot be used (blank, there already, too long for the text encoder).
     UsageError
-        The method does not decide by symptoms.
+        The method does not decide by symptoms, or fits their weights, as `vip-whitened` does.
     """
+    if isinstance(method, ViPWhitened):
+        raise UsageError(
+            f"{method.name} fits a weight for each symptom, so it cannot be told what others would have",
+            fix="fit it again with the other symptoms, or use a run of the method vip",
+        )
     if not (can_be_explained(method) or method.name in CHANGEABLE):
         raise UsageError(
             f"{method.name} does not decide by symptoms, so changing them changes nothing",
@@ -92,6 +97,7 @@ def changed_method(method: Method, changes: Sequence[Change]) -> Method:
             }
     else:
         state["symptom_present"] = present
+    # `Method` says nothing of how one is made; all that come here are made like this.
     other = type(method)(method.backbone, symptoms, **method.options())  # type: ignore[call-arg]
     return other.load_state(method.classes, state)
 

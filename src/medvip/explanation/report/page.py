@@ -69,6 +69,7 @@ def render(report: Report) -> str:
         "counted": counted,
         "cue": cue_name,
     }
+    # The loader was given above; to pyright an environment may have none.
     style = environment.loader.get_source(environment, "report.css")[0]  # type: ignore[union-attr]
     return environment.get_template("report.html.jinja").render(
         report=report,
