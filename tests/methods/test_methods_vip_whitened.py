@@ -233,7 +233,7 @@ def test_maps_of_rooted_vectors_sum_to_the_shares(backbone: Backbone, symptoms: 
 def test_symptoms_are_not_changed_behind_fitted_weights(backbone: Backbone, symptoms: SymptomSet) -> None:
     model = ViPWhitened(backbone, symptoms).fit(*two_tables(backbone))
     name, texts = next(iter(symptoms.classes.items()))
-    with pytest.raises(UsageError, match="fits a weight for each symptom.*fit it again"):
+    with pytest.raises(UsageError, match=r"fits a weight for each symptom.*fit it again"):
         changed_method(model, [Change(name, texts[0])])
 
 
