@@ -16,7 +16,7 @@ from medvip.types import ImageDataset
 def evaluate(
     run: o.RunFolder,
     data: o.Data,
-    split: Annotated[str, typer.Option(help="train, val, test, or all pictures of DATA.")] = "test",
+    split: o.PartName = "test",
     out: Annotated[Path | None, typer.Option(help="JSON file for the figures.", show_default=False)] = None,
     split_file: o.SplitFile = None,
     split_seed: o.SplitSeed = 1,
@@ -33,28 +33,22 @@ def evaluate(
     """
     from dataclasses import replace
 
-    import medvip
     from medvip.atomic import write_atomically
-    from medvip.errors import RunError, UsageError
-    from medvip.types import SPLITS
 
-    if split not in (*SPLITS, "all"):
-        raise UsageError(f"there is no split {split!r}", fix="use train, val, test or all")
-    if out is not None and out.exists() and not force:
-        raise RunError(f"{out} is there already", fix="choose another --out, or replace it with --force")
+    split = o.require_part(split)
+    if out is not None:
+        o.require_free_file(out, force=force)
     loaded = o.load_given_run(run, backbone, device)
-    dataset = medvip.load_dataset(
+    dataset = o.load_data_with(
         data,
+        split,
         split_file=split_file,
-        seed=split_seed,
-        allow_leakage=allow_leakage or split == "all",
+        split_seed=split_seed,
+        allow_leakage=allow_leakage,
         skip_unreadable=skip_unreadable,
-        needs=() if split == "all" else (split,),
     )
     if split == "all":
         dataset = dataset.with_samples(replace(sample, split="test") for sample in dataset)
-    for note in dataset.notes:
-        complain(f"note: {note}")
     if split != "all":
         warn_of_other_splits(loaded.config, dataset)
     metrics = loaded.evaluate(dataset, "test" if split == "all" else split, quiet=quiet)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
+
+if TYPE_CHECKING:
+    from medvip.types import ImageDataset, Split
 
 Made = TypeVar("Made")
 
@@ -23,6 +26,7 @@ RunFolder = Annotated[Path, typer.Argument(help="A run folder that medvip fit wr
 Pictures = Annotated[
     list[str], typer.Argument(help="Picture files, folders of them, or globs in quotes.", show_default=False)
 ]
+PartName = Annotated[str, typer.Option("--split", help="train, val, test, or all pictures of DATA.")]
 SplitFile = Annotated[
     Path | None,
     typer.Option(help="Split in JSON ({train: [[path, label, class name], ...], ...}) or CSV, for DATA."),
@@ -178,6 +182,48 @@ def without_unreadable(use: Callable[[list[str]], list[Made]], paths: list[str],
         for path, reason in error.reasons.items():
             complain(f"note: left out {path}: {reason}")
         return use(left)
+
+
+def require_part(split: str) -> Split | Literal["all"]:
+    """The split of that name, or ``"all"``.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    from medvip.errors import UsageError
+    from medvip.types import SPLITS
+
+    if split not in (*SPLITS, "all"):
+        raise UsageError(f"there is no split {split!r}", fix="use train, val, test or all")
+    return split
+
+
+def load_data_with(
+    data: Path,
+    split: Split | Literal["all"],
+    *,
+    split_file: Path | None,
+    split_seed: int,
+    allow_leakage: bool,
+    skip_unreadable: bool,
+) -> ImageDataset:
+    """The data set, which has to have `split` (``"all"``: any); its notes are said aloud."""
+    import medvip
+    from medvip.cli.console import complain
+
+    dataset = medvip.load_dataset(
+        data,
+        split_file=split_file,
+        seed=split_seed,
+        allow_leakage=allow_leakage or split == "all",
+        skip_unreadable=skip_unreadable,
+        needs=() if split == "all" else (split,),
+    )
+    for note in dataset.notes:
+        complain(f"note: {note}")
+    return dataset
 
 
 def load_given_run(run: Path, backbone: str | None, device: str):

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from medvip.cli import options as o
-from medvip.cli.console import complain, say
+from medvip.cli.console import say
 
 
 def report(
     run: o.RunFolder,
     data: o.Data,
     out: Annotated[Path, typer.Option(help="Folder for report.html.", show_default=False)],
-    split: Annotated[str, typer.Option(help="train, val, test, or all pictures of DATA.")] = "test",
+    split: o.PartName = "test",
     failures: Annotated[int, typer.Option(help="Failures to show, the surest first.", min=0)] = 20,
     images: Annotated[
         bool, typer.Option("--images/--no-images", help="Whether pictures are put into the report.")
@@ -37,24 +37,19 @@ def report(
     Example: medvip report run images/ --out report
     """
     import medvip
-    from medvip.errors import UsageError
     from medvip.runs.report import FILE
-    from medvip.types import SPLITS
 
-    if split not in (*SPLITS, "all"):
-        raise UsageError(f"there is no split {split!r}", fix="use train, val, test or all")
+    split = o.require_part(split)
     o.require_free_file(out / FILE, force=force)
     loaded = o.load_given_run(run, backbone, device)
-    dataset = medvip.load_dataset(
+    dataset = o.load_data_with(
         data,
+        split,
         split_file=split_file,
-        seed=split_seed,
-        allow_leakage=allow_leakage or split == "all",
+        split_seed=split_seed,
+        allow_leakage=allow_leakage,
         skip_unreadable=skip_unreadable,
-        needs=() if split == "all" else (split,),
     )
-    for note in dataset.notes:
-        complain(f"note: {note}")
     file = medvip.write_report(
         loaded, dataset, out, split=split, failures=failures, pictures=images, force=force, quiet=quiet
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medvip.cli import options as o
-from medvip.cli.console import complain, say, say_table
+from medvip.cli.console import say, say_table
 from medvip.cli.evaluate import warn_of_other_splits
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def what_if(
         list[str] | None,
         typer.Option(help='"CLASS: old words => new words"; may be repeated.'),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val, test, or all pictures of DATA.")] = "test",
+    split: o.PartName = "test",
     out: Annotated[
         Path | None, typer.Option(help="JSON file for figures and changed images.", show_default=False)
     ] = None,
@@ -57,16 +57,13 @@ def what_if(
     """
     from dataclasses import replace
 
-    import medvip
     from medvip.atomic import write_atomically
     from medvip.errors import UsageError
     from medvip.explanation.what_if import find_change
     from medvip.features import compute_features
     from medvip.runs.folder import require_free
-    from medvip.types import SPLITS
 
-    if split not in (*SPLITS, "all"):
-        raise UsageError(f"there is no split {split!r}", fix="use train, val, test or all")
+    split = o.require_part(split)
     if save is not None and not (drop or reword):
         raise UsageError("--save without a change would keep the run as it is", fix="give --drop or --reword")
     if out is not None:
@@ -79,17 +76,15 @@ def what_if(
     changes = [find_change(loaded.symptoms, given) for given in drop or []]
     changes += [find_change(loaded.symptoms, given, reword=True) for given in reword or []]
     changed = loaded.what_if(*changes)  # refuses what cannot be, before any picture is read
-    dataset = medvip.load_dataset(
+    dataset = o.load_data_with(
         data,
+        split,
         split_file=split_file,
-        seed=split_seed,
-        allow_leakage=allow_leakage or split == "all",
+        split_seed=split_seed,
+        allow_leakage=allow_leakage,
         skip_unreadable=skip_unreadable,
-        needs=() if split == "all" else (split,),
     )
     loaded.require_classes(dataset)
-    for note in dataset.notes:
-        complain(f"note: {note}")
     if split != "all":
         warn_of_other_splits(loaded.config, dataset)
         dataset = dataset.only(split)
