@@ -1,6 +1,6 @@
 """Reads what try_out.py wrote: means, and which setting three sets would choose for the other two.
 
-    python benchmarks/better/choose.py OUT.jsonl
+    python benchmarks/better/choose.py OUT.jsonl [--shots all]
 
 A setting's score is the mean over shots and draws of macro-F1 + AUROC (both matter, AUROC has less noise).
 Every three of the five sets choose once; the other two say what that choice is worth there, against the
@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -21,58 +23,89 @@ BASELINES = ("linear-probe", "gda", "nearest-class-mean", "lp++")
 FIGURES = ("macro_f1", "auroc", "ece", "loss")
 
 
+@dataclass(frozen=True)
+class Tries:
+    """Mean figures of each candidate on each set with each number of shots, over draws that all have.
+
+    Attributes
+    ----------
+    draws
+        How many.
+    means
+        By candidate, then by shots and set, in the order of `FIGURES`.
+    """
+
+    draws: int
+    means: dict[str, dict[tuple[str, str], np.ndarray]]
+
+    @classmethod
+    def read(cls, file: Path, shots: Sequence[str] | None = None) -> Tries:
+        """Candidates that were tried on half of the draws or less are left out."""
+        by_candidate: dict[str, dict[tuple[str, str, int], list[float]]] = defaultdict(dict)
+        for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+            if shots is None or line["shots"] in shots:
+                draw = line["shots"], line["set"], line["draw"]
+                by_candidate[line["candidate"]][draw] = [line[name] for name in FIGURES]
+        most = max(len(draws) for draws in by_candidate.values())
+        common = set.intersection(*(set(x) for x in by_candidate.values() if 2 * len(x) > most))
+        cells = {draw[:2] for draw in common}
+        return cls(
+            len(common),
+            {
+                name: {c: np.mean([draws[d] for d in common if d[:2] == c], 0) for c in sorted(cells)}
+                for name, draws in by_candidate.items()
+                if common <= set(draws)
+            },
+        )
+
+    @property
+    def shots(self) -> list[str]:
+        """In order."""
+        words = {cell[0] for cells in self.means.values() for cell in cells}
+        return sorted(words, key=lambda word: (word == "all", len(word), word))
+
+    @property
+    def sets(self) -> list[str]:
+        """In order."""
+        return sorted({cell[1] for cells in self.means.values() for cell in cells})
+
+    def score(self, name: str, of: Sequence[str]) -> np.ndarray:
+        """Mean figures of a candidate over all shots and some sets."""
+        found = [value for (_, one), value in self.means[name].items() if one in of]
+        return np.mean(found, 0)
+
+    def best(self, of: Sequence[str]) -> str:
+        """The setting that these sets choose."""
+        settings = [name for name in self.means if name not in BASELINES]
+        return max(settings, key=lambda name: float(self.score(name, of)[:2].sum()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("lines", type=Path)
     parser.add_argument("--shots", nargs="+", help="only these")
     given = parser.parse_args()
-    lines = [json.loads(line) for line in given.lines.read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if given.shots is None or line["shots"] in given.shots]
-    by_candidate: dict[str, dict[tuple[str, str, int], list[float]]] = defaultdict(dict)
-    for line in lines:
-        draw = line["shots"], line["set"], line["draw"]
-        by_candidate[line["candidate"]][draw] = [line[name] for name in FIGURES]
-    counts = [len(draws) for draws in by_candidate.values()]
-    common = set.intersection(*(set(x) for x in by_candidate.values() if 2 * len(x) >= max(counts)))
-    lines = [line for line in lines if (line["shots"], line["set"], line["draw"]) in common]
-    means = {
-        name: {
-            cell: np.mean([draws[draw] for draw in common if draw[:2] == cell], 0)
-            for cell in {draw[:2] for draw in common}
-        }
-        for name, draws in by_candidate.items()
-        if common <= set(draws)
-    }
-    print(f"{len(common)} draws that {len(means)} candidates have\n")
-    shots = sorted({line["shots"] for line in lines}, key=lambda word: (word == "all", len(word), word))
-    sets = sorted({line["set"] for line in lines})
-    print(
-        "| candidate | " + " | ".join(f"{k}: F1, AUROC" for k in shots) + " | mean F1 | AUROC | ECE | loss |"
-    )
-    print("|---" * (len(shots) + 5) + "|")
-    for name, cells in means.items():
-        columns = [np.mean([cells[k, one] for one in sets], 0) for k in shots]
-        over_all = np.mean(columns, 0)
-        print(
-            f"| {name} | "
-            + " | ".join(f"{column[0]:.3f}, {column[1]:.3f}" for column in columns)
-            + f" | {over_all[0]:.4f} | {over_all[1]:.4f} | {over_all[2]:.3f} | {over_all[3]:.3f} |"
-        )
-    settings = [name for name in means if name not in BASELINES]
+    print("\n".join(tables(Tries.read(given.lines, given.shots))))
 
-    def score(name: str, of: tuple[str, ...]) -> np.ndarray:
-        return np.mean([means[name][k, one] for k in shots for one in of], 0)
 
-    def best(of: tuple[str, ...]) -> str:
-        return max(settings, key=lambda name: score(name, of)[0] + score(name, of)[1])
-
-    print("\n| chosen on | setting | on the other two: F1, AUROC | their own best | linear probe | gda |")
-    print("|---|---|---|---|---|---|")
-    for three in combinations(sets, 3):
-        two = tuple(one for one in sets if one not in three)
-        shown = [best(three), best(two), "linear-probe", "gda"]
-        cells = ["{:.3f}, {:.3f}".format(*score(name, two)[:2]) for name in shown]
-        print(f"| {', '.join(one.split('_')[0] for one in three)} | {shown[0]} | " + " | ".join(cells) + " |")
+def tables(tries: Tries) -> Iterator[str]:
+    """Means of all candidates, and the swap of sets."""
+    yield f"{tries.draws} draws that {len(tries.means)} candidates have\n"
+    heads = " | ".join(f"{k}: F1, AUROC" for k in tries.shots)
+    yield f"| candidate | {heads} | mean F1 | AUROC | ECE | loss |"
+    yield "|---" * (len(tries.shots) + 5) + "|"
+    for name, cells in tries.means.items():
+        columns = [np.mean([v for (k, _), v in cells.items() if k == word], 0) for word in tries.shots]
+        f1, area, ece, loss = np.mean(columns, 0)
+        of_shots = " | ".join(f"{column[0]:.3f}, {column[1]:.3f}" for column in columns)
+        yield f"| {name} | {of_shots} | {f1:.4f} | {area:.4f} | {ece:.3f} | {loss:.3f} |"
+    yield "\n| chosen on | setting | on the other two: F1, AUROC | their own best | linear probe | gda |"
+    yield "|---|---|---|---|---|---|"
+    for three in combinations(tries.sets, 3):
+        two = [one for one in tries.sets if one not in three]
+        shown = [tries.best(three), tries.best(two), "linear-probe", "gda"]
+        scores = " | ".join("{:.3f}, {:.3f}".format(*tries.score(name, two)[:2]) for name in shown)
+        yield f"| {', '.join(one.split('_')[0] for one in three)} | {shown[0]} | {scores} |"
 
 
 if __name__ == "__main__":

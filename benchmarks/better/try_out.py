@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import material
 import torch
@@ -49,6 +50,7 @@ CANDIDATES = {
     "nearest-class-mean": None,
     "lp++": None,
 }
+USUAL_RATE = module.CONTEXT_RATE
 RATES = {
     "context=4": 0.01,
     "context=4, slower": 0.001,
@@ -64,6 +66,16 @@ class NoOrigin(ViPWhitened):
         return torch.zeros(self.backbone.embed_dim).double()
 
 
+def learner(name: str, backbone: Any, symptoms: medvip.SymptomSet) -> Any:
+    """A candidate, ready to be fitted; at once, since the context prompt's rate is the module's."""
+    options = CANDIDATES[name]
+    module.CONTEXT_RATE = RATES.get(name, USUAL_RATE)
+    if options is None:
+        return create_method(name, backbone, symptoms)
+    kind = NoOrigin if name == "no origin" else ViPWhitened
+    return kind(backbone, symptoms, **options)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
@@ -75,7 +87,6 @@ def main() -> None:
     lines = given.out.read_text(encoding="utf-8").splitlines() if given.out.exists() else []
     there = {tuple(json.loads(line)[key] for key in ("set", "shots", "draw", "candidate")) for line in lines}
     backbone = medvip.load_backbone("embedded", device="cpu")
-    rate = module.CONTEXT_RATE
     with given.out.open("a", encoding="utf-8") as out:
         for one in material.load(given.data, backbone):
             for draw, (train, validation, held) in enumerate(material.folds(one.table)[: given.draws]):
@@ -88,14 +99,8 @@ def main() -> None:
                         key = (one.name, shots, draw, name)
                         if key in there:
                             continue
-                        options = CANDIDATES[name]
-                        module.CONTEXT_RATE = RATES.get(name, rate)
                         start = time.perf_counter()
-                        if options is None:
-                            method = create_method(name, backbone, one.symptoms)
-                        else:
-                            kind = NoOrigin if name == "no origin" else ViPWhitened
-                            method = kind(backbone, one.symptoms, **options)
+                        method = learner(name, backbone, one.symptoms)
                         method.fit(few, chosen_by)
                         seconds = time.perf_counter() - start
                         line = dict(zip(("set", "shots", "draw", "candidate"), key, strict=True))

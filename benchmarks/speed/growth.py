@@ -77,7 +77,6 @@ def _steps(folder: Path, classes: int, each: int) -> dict[str, Any]:
 def images_point(folder: Path, images: int) -> dict[str, Any]:
     """Seconds an epoch (one of a million images, three of fewer), and those of taking the batches alone."""
     backbone = load_backbone(str(folder), device="cpu")
-    before = peak_memory_mb()
     train = table(images, backbone.embed_dim, 2)
     recipe = replace(get_recipe("fast"), epochs=1 if images > 100_000 else 3, min_steps=0)
     validation = table(1000, backbone.embed_dim, 2, seed=1)
@@ -88,7 +87,6 @@ def images_point(folder: Path, images: int) -> dict[str, Any]:
     return {
         "all_seconds": [entry["seconds"] for entry in model.history],
         "peak_memory_mb": memory,
-        "memory_before_mb": before,
         "seconds_of_taking_batches": taking[0],
     }
 

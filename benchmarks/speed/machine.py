@@ -31,6 +31,7 @@ def description() -> dict[str, Any]:
         "processors_usable": _usable(),
         "memory_gb": round(_memory_bytes() / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
+        "registers": torch.backends.cpu.get_cpu_capability(),
         "torch_threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
@@ -57,9 +58,17 @@ def _memory_bytes() -> int:
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process ever held, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+    """The most memory that this process ever held, in MiB.
+
+    On Linux from /proc, since `getrusage` counts there what the process held that started this one, too.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+    (kilobytes,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return round(int(kilobytes) / 2**10, 1)
 
 
 def in_child(script: Path, *arguments: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The text side of one training step of ViP in CLIP ViT-B/16's text tower, against the machine's limit.
 
-    python benchmarks/speed/text_step.py [--threads 2] [--rounds 15] [--runs 1]
+    python benchmarks/speed/text_step.py [--rounds 15] [--runs 1] [--out FILE.json]
 
 Two classes with four symptoms each, of 8 to 12 tokens (start and end included), four learned context
 vectors, random weights, single precision: forwards, and back to the context. Prints JSON:
@@ -20,16 +20,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
-import time
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
+from machine import description, seconds_of
 from torch import Tensor, nn
 
+from medvip.atomic import write_atomically
 from medvip.backbones.clip_text import ClipText
 from medvip.backbones.frozen_linear import FrozenLinear
 
@@ -55,12 +57,16 @@ class Product:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--runs", type=int, default=1, help="runs trained together")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    print(json.dumps(measure(arguments.rounds, arguments.runs), indent=2))
+    parser.add_argument("--out", type=Path, help="JSON file, besides the terminal")
+    given = parser.parse_args()
+    command = " ".join(["python benchmarks/speed/text_step.py", *sys.argv[1:]])
+    found = {"command": command, "machine": description(), **measure(given.rounds, given.runs)}
+    text = json.dumps(found, indent=1) + "\n"
+    if given.out:
+        write_atomically(given.out, text)
+    print(text, end="")
 
 
 def measure(rounds: int, runs: int) -> dict[str, object]:
@@ -88,22 +94,17 @@ def measure(rounds: int, runs: int) -> dict[str, object]:
     hot = {kind: [] for kind in kinds}
     seconds: dict[str, list[float]] = {name: [] for name in ("step", "in_order", "longest", "77")}
     for _ in range(rounds):
-        seconds["step"].append(seconds_of(step))
+        seconds["step"].append(once(step))
         seconds["in_order"].append(in_order(products))
         for kind, product in kinds.items():
             hot[kind].append(hottest(product))
-        seconds["longest"].append(seconds_of(reference(longest)))
+        seconds["longest"].append(once(reference(longest)))
         if len(seconds["77"]) < 3:
-            seconds["77"].append(seconds_of(reference(77)))
+            seconds["77"].append(once(reference(77)))
     median = {name: statistics.median(values) for name, values in seconds.items()}
     total = sum(product.operations for product in products)
     at_peak = sum(statistics.median(hot[product.shape, product.back]) for product in products)
     return {
-        "machine": {
-            "processor": processor(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        },
         "runs": runs,
         "rows": {"context": CONTEXT, "words_and_ends": sum(LENGTHS) - len(LENGTHS)},
         "difference_from_transformers": agreement.item(),
@@ -188,9 +189,14 @@ def products_of(step: Callable[[], object]) -> list[Product]:
     return made
 
 
+def once(work: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    return seconds_of(work, 1, warm_up=0)[0]
+
+
 def in_order(products: Sequence[Product]) -> float:
     """Seconds of all products, one after the other."""
-    return seconds_of(lambda: [product.multiply() for product in products])
+    return once(lambda: [product.multiply() for product in products])
 
 
 def hottest(product: Product, times: int = 8) -> float:
@@ -198,21 +204,7 @@ def hottest(product: Product, times: int = 8) -> float:
     _, inner, columns = product.shape
     weight = torch.randn(inner, columns)
     ways = (product.multiply, lambda: torch.mm(product.input, weight))
-    return min(seconds_of(lambda way=way: [way() for _ in range(times)]) / times for way in ways)
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as opened:  # noqa: PTH123
-            return next(line.split(":")[1].strip() for line in opened if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+    return min(once(lambda way=way: [way() for _ in range(times)]) / times for way in ways)
 
 
 if __name__ == "__main__":
