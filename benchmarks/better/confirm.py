@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def studied(folder: Path) -> dict[tuple[str, str, int], dict[str, dict[str, floa
         run = json.loads(file.read_text(encoding="utf-8"))
         cell = run["cell"]
         if run["status"] == "done" and cell["row"] in ROWS:
-            value = {key: run["metrics"][key]["value"] for key in ("macro_f1", "auroc")}
+            value = {key: run["metrics"]["test"][key]["value"] for key in ("macro_f1", "auroc")}
             found[cell["data"], str(cell["shots"]), cell["seed"]][cell["row"]] = value
     return found
 
@@ -86,19 +86,25 @@ def table(
             columns = []
             for word in shots:
                 cells = [key for key in of_study if key[0] not in three and key[1] == word]
-                ours = [known["|".join([key[0], setting, *map(str, key[1:])])][figure] for key in cells]
-                theirs = [[of_study[key][row][figure] for key in cells] for row in ROWS]
-                apart = [f"{by_set(cells, ours) - by_set(cells, values):+.3f}" for values in theirs]
-                columns.append(f"{by_set(cells, ours):.3f} ({', '.join(apart)})")
+                ours = by_set(
+                    (key[0], known["|".join([key[0], setting, *map(str, key[1:])])]) for key in cells
+                )
+                theirs = [
+                    by_set((key[0], of_study[key][row]) for key in cells if row in of_study[key])
+                    for row in ROWS  # a method without chance runs once with all images
+                ]
+                apart = ", ".join(f"{ours[figure] - other[figure]:+.3f}" for other in theirs)
+                columns.append(f"{ours[figure]:.3f} ({apart})")
             yield f"| {', '.join(one.split('_')[0] for one in three)} | {setting} | {' | '.join(columns)} |"
 
 
-def by_set(cells: Sequence[tuple[str, str, int]], values: Sequence[float]) -> float:
-    """The mean over sets of the means over seeds."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    for (name, _, _), value in zip(cells, values, strict=True):
-        groups[name].append(value)
-    return float(np.mean([np.mean(group) for group in groups.values()]))
+def by_set(runs: Iterable[tuple[str, dict[str, float]]]) -> dict[str, float]:
+    """Of runs by set, the mean over sets of the means over seeds."""
+    groups: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for name, values in runs:
+        groups[name].append(values)
+    figures = next(iter(groups.values()))[0]
+    return {f: float(np.mean([np.mean([one[f] for one in g]) for g in groups.values()])) for f in figures}
 
 
 if __name__ == "__main__":
