@@ -2,7 +2,7 @@
 
     python benchmarks/better/choose.py OUT.jsonl [--shots all]
 
-A setting's score is the mean over shots and draws of macro-F1 + AUROC (both matter, AUROC has less noise).
+A setting's score is the mean over shots and sets of macro-F1 + AUROC (both matter, AUROC has less noise).
 Every three of the five sets choose once; the other two say what that choice is worth there, against the
 probe, and against the setting that these two themselves would have chosen.
 """
@@ -21,6 +21,7 @@ import numpy as np
 
 BASELINES = ("linear-probe", "gda", "nearest-class-mean", "lp++")
 FIGURES = ("macro_f1", "auroc", "ece", "loss")
+DRAWS = 2
 
 
 @dataclass(frozen=True)
@@ -40,21 +41,20 @@ class Tries:
 
     @classmethod
     def read(cls, file: Path, shots: Sequence[str] | None = None) -> Tries:
-        """Candidates that were tried on half of the draws or less are left out."""
+        """Over the first two draws of each set; a candidate that lacks one of them is left out."""
         by_candidate: dict[str, dict[tuple[str, str, int], list[float]]] = defaultdict(dict)
         for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
-            if shots is None or line["shots"] in shots:
+            if line["draw"] < DRAWS and (shots is None or line["shots"] in shots):
                 draw = line["shots"], line["set"], line["draw"]
                 by_candidate[line["candidate"]][draw] = [line[name] for name in FIGURES]
-        most = max(len(draws) for draws in by_candidate.values())
-        common = set.intersection(*(set(x) for x in by_candidate.values() if 2 * len(x) > most))
-        cells = {draw[:2] for draw in common}
+        wanted = set(by_candidate[BASELINES[0]])
+        cells = sorted({draw[:2] for draw in wanted})
         return cls(
-            len(common),
+            len(wanted),
             {
-                name: {c: np.mean([draws[d] for d in common if d[:2] == c], 0) for c in sorted(cells)}
+                name: {cell: np.mean([draws[d] for d in wanted if d[:2] == cell], 0) for cell in cells}
                 for name, draws in by_candidate.items()
-                if common <= set(draws)
+                if wanted <= set(draws)
             },
         )
 

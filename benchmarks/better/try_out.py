@@ -42,6 +42,8 @@ CANDIDATES = {
     },
     **{f"{name}={value:g}": CENTRE | {name: value} for name, values in ONE_OTHER.items() for value in values},
     "no origin": CENTRE,
+    "not centred": CENTRE,
+    "not centred, context=4, slowest": CENTRE | {"context": 4},
     "context=4, slower": CENTRE | {"context": 4},
     "context=4, slowest": CENTRE | {"context": 4},
     "context=4, unlearned": CENTRE | {"context": 4},
@@ -56,6 +58,7 @@ RATES = {
     "context=4, slower": 0.001,
     "context=4, slowest": 0.0003,
     "context=4, unlearned": 0.0,
+    "not centred, context=4, slowest": 0.0003,
 }
 
 
@@ -66,14 +69,24 @@ class NoOrigin(ViPWhitened):
         return torch.zeros(self.backbone.embed_dim).double()
 
 
+class NotCentred(ViPWhitened):
+    """Symptoms with what all of them have in common."""
+
+    @staticmethod
+    def _read(prompts: Any, slope: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(prompts.encoded().double().cpu() * slope, dim=-1)
+
+
+KINDS = {"no origin": NoOrigin, "not centred": NotCentred, "not centred, context=4, slowest": NotCentred}
+
+
 def learner(name: str, backbone: Any, symptoms: medvip.SymptomSet) -> Any:
     """A candidate, ready to be fitted; at once, since the context prompt's rate is the module's."""
     options = CANDIDATES[name]
     module.CONTEXT_RATE = RATES.get(name, USUAL_RATE)
     if options is None:
         return create_method(name, backbone, symptoms)
-    kind = NoOrigin if name == "no origin" else ViPWhitened
-    return kind(backbone, symptoms, **options)
+    return KINDS.get(name, ViPWhitened)(backbone, symptoms, **options)
 
 
 def main() -> None:

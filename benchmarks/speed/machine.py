@@ -67,8 +67,8 @@ def peak_memory_mb() -> float:
     except OSError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
-    (kilobytes,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
-    return round(int(kilobytes) / 2**10, 1)
+    found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return round(int(found[0]) / 2**10, 1) if found else math.nan
 
 
 def in_child(script: Path, *arguments: str) -> dict[str, Any]:

@@ -263,16 +263,32 @@ def test_several_seeds_are_each_what_they_are_alone(
 def test_symptoms_are_read_in_the_images_space_behind_the_context(
     clip: Backbone, tiny_clip: Path, symptoms: SymptomSet
 ) -> None:
-    """The context is put in as everywhere, and t is u |m - o|^(1 - power) at length 1."""
+    """The context is put in as everywhere; t is u |m - o|^(1 - power), without what all have in common."""
     train, validation = two_tables(clip)
     model = ViPWhitened(clip, symptoms, power=0.25).fit(train, validation)
     state = model.state()
     factor = np.abs(train.plain.double().numpy().mean(0)) ** 0.75
-    for c, texts in enumerate(symptoms.for_classes(CLASSES)):
-        encoded = texts_by_transformers("clip", tiny_clip, clip, texts, state["context_prompt"]).astype(float)
-        expected = encoded * factor
-        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-        np.testing.assert_allclose(state["symptom_vectors"][c, : len(texts)], expected, atol=1e-5)
+    by_class = symptoms.for_classes(CLASSES)
+    texts = [text for texts in by_class for text in texts]
+    encoded = texts_by_transformers("clip", tiny_clip, clip, texts, state["context_prompt"]).astype(float)
+    expected = encoded * factor
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    expected -= expected.mean(0)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found = [
+        state["symptom_vectors"][c, i] for c, of_class in enumerate(by_class) for i in range(len(of_class))
+    ]
+    np.testing.assert_allclose(np.stack(found), expected, atol=1e-4)
+
+
+def test_symptoms_that_are_all_alike_say_nothing(clip: Backbone) -> None:
+    """Nothing is left of them, and the classes are told apart by g."""
+    train, validation = two_tables(clip)
+    alike = SymptomSet.from_mapping({name: ["the same"] for name in CLASSES})
+    model = ViPWhitened(clip, alike, context=0).fit(train, validation)
+    assert float(model.state()["symptom_vectors"].norm(dim=-1).max()) < 0.01
+    found = model.predict_proba(train.plain).argmax(1)
+    assert (found == train.labels.numpy()).mean() > 0.9
 
 
 def test_the_context_learns_and_can_be_turned_off(

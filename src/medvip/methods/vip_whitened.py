@@ -52,6 +52,8 @@ ROUNDS = 4
 ITERATIONS = 10
 """Of the solver, before each of them."""
 CONTEXT_RATE = 0.0003
+ROUNDING = 1e-4
+"""Of symptoms at length 1: those that differ less from their mean are alike, and stay that short."""
 
 
 class ViPWhitened:
@@ -210,8 +212,9 @@ class ViPWhitened:
 
     @staticmethod
     def _read(prompts: PromptedSymptoms, slope: Float[Tensor, " dim"]) -> Float[Tensor, "text dim"]:
-        """The symptoms in the learned context, as weights of rooted image vectors, of length 1."""
-        return nn.functional.normalize(prompts.encoded().double().cpu() * slope, dim=-1)
+        """The symptoms in the learned context, as weights of rooted image vectors: what is each one's own."""
+        weights = nn.functional.normalize(prompts.encoded().double().cpu() * slope, dim=-1)
+        return nn.functional.normalize(weights - weights.mean(0), dim=-1, eps=ROUNDING)
 
     def _keep(
         self,
