@@ -413,6 +413,12 @@ def with_or_refusal(symptoms, name, symptom, verdict, by, reworded) -> SymptomSe
         return str(error)
 
 
+def test_a_symptom_that_stands_twice_is_not_reworded_into_its_own_words():
+    symptoms = SymptomSet.from_mapping({"nevus": ["red"], "melanoma": ["even edge", "even edge"]})
+    with pytest.raises(SymptomError, match="'even, edge' says what 'even edge' says"):
+        symptoms.with_review("melanoma", "even edge", "reworded", by="A", reworded="even, edge")
+
+
 @given(
     nevus=st.lists(st.sampled_from(POOL), min_size=1, max_size=5),
     melanoma=st.lists(st.sampled_from(POOL), min_size=1, max_size=5),

@@ -245,6 +245,7 @@ def with_review(
     )
     if reworded is not None:
         _refuse_new_errors(symptom_set, changed, f"{where}, class {shown(name)}, {shown(now)}")
+        _refuse_words_that_are_there(now, texts, f"{where}, class {shown(name)}")
     return changed
 
 
@@ -314,6 +315,15 @@ def _require_new_words(new: str, old: str, texts: Sequence[str], where: str) -> 
         raise SymptomError(f"{where}: the new words are the old ones", fix="keep it, or write others")
     if new in texts:
         raise SymptomError(f"{where}: {shown(new)} stands there already", fix="drop it, or write others")
+
+
+def _refuse_words_that_are_there(now: str, texts: Sequence[str], where: str) -> None:
+    """Where a symptom stood twice before, the error is an old one, and must not be made anew all the same."""
+    from medvip.symptoms.checking import words
+
+    same = [text for text in texts if text != now and words(text) == words(now)]
+    if same:
+        raise SymptomError(f"{where}: {shown(now)} says what {shown(same[0])} says", fix="drop it")
 
 
 def _refuse_new_errors(before: SymptomSet, after: SymptomSet, where: str) -> None:
