@@ -14,7 +14,10 @@ from medvip.training.few_rows import FewRows, FewRowsSGD
 
 
 class Attention(nn.Module):
-    """Learned rows through one layer, given rows twice through the other, and ordinary parameters."""
+    """Learned rows through one layer, given rows twice through the other, and ordinary parameters.
+
+    Its loss is such that steps do not run away, where rounding alone would tell two runs apart.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,10 +25,10 @@ class Attention(nn.Module):
         self.query, self.key, self.other = FewRows(6, 5), FewRows(6, 5), nn.Linear(5, 5)
 
     def forward(self, given: torch.Tensor, *, with_key: bool) -> torch.Tensor:
-        found = self.other(self.query(self.rows)).square().sum()
+        found = self.other(self.query(self.rows)).sin().square().mean()
         if with_key:
             keys = self.key(given)  # [class, symptom, dim]
-            found = found + torch.einsum("cd,csd->cs", self.query(self.rows), keys).exp().mean()
+            found = found + torch.einsum("cd,csd->cs", self.query(self.rows), keys).tanh().mean()
             found = found + self.key(given[0]).sum()
         return found
 
