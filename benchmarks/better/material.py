@@ -7,6 +7,7 @@ are four draws a set, and the images that studies report on are not looked at.
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +20,9 @@ from medvip.evaluation import evaluate
 from medvip.features import FeatureTable
 from medvip.images.order import shuffled
 
-SETS = {
-    "kermany_cxr_pneumonia": "paediatric-pneumonia",
-    "isic_uda1_melanoma_nevus": "melanoma-nevus",
-    "ham10000_7class_224": "ham10000",
-    "busi_breast_ultrasound_256": "breast-ultrasound",
-    "bccd_wbc_type": "white-blood-cells",
-}
+STUDY = Path(__file__).parents[1] / "studies" / "better.toml"
+SETS = {one["path"]: one["symptoms"] for one in tomllib.loads(STUDY.read_text(encoding="utf-8"))["data"]}
+"""Each set's folder and its symptoms."""
 OUTER, INNER = 4, 5
 
 

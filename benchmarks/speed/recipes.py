@@ -13,6 +13,7 @@ import json
 import statistics
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 from machine import description
@@ -21,13 +22,8 @@ import medvip
 from medvip.atomic import write_atomically
 from medvip.training import get_recipe
 
-SETS = {
-    "kermany_cxr_pneumonia": "paediatric-pneumonia",
-    "isic_uda1_melanoma_nevus": "melanoma-nevus",
-    "ham10000_7class_224": "ham10000",
-    "busi_breast_ultrasound_256": "breast-ultrasound",
-    "bccd_wbc_type": "white-blood-cells",
-}
+STUDY = Path(__file__).parents[1] / "studies" / "ours.toml"
+"""Names the five sets and their symptoms."""
 
 
 def main() -> None:
@@ -38,8 +34,9 @@ def main() -> None:
     given = parser.parse_args()
     backbone = medvip.load_backbone("embedded", device="cpu")
     found = {}
-    for name, symptom_name in SETS.items():
-        dataset, symptoms = medvip.load_dataset(given.data / name), medvip.SymptomSet.load(symptom_name)
+    for one in tomllib.loads(STUDY.read_text(encoding="utf-8"))["data"]:
+        name, symptoms = one["path"], medvip.SymptomSet.load(one["symptoms"])
+        dataset = medvip.load_dataset(given.data / name)
         features = medvip.compute_features(dataset, backbone, quiet=True)
         if not found:  # the text tower is read at its first use, and its weights packed
             medvip.ViP(backbone, symptoms, recipe=get_recipe("fast", epochs=1)).fit(

@@ -15,7 +15,9 @@ What is other:
    Pooled features are skewed: a few large ones decide a cosine. With power 1/2 their scalar product is
    that of Hellinger's distance. (Perronnin et al., ECCV 2010, do so with Fisher vectors.)
 2. *Symptoms in that space.* A text vector u stands for a linear score of an image, u^T x. To first order that
-   is (u / phi')^T phi(x) + const, so t = u |m - o|^(1 - power) at length 1, m the training images' mean.
+   is (u / phi')^T phi(x) + const, so it becomes u |m - o|^(1 - power) at length 1, m the training images'
+   mean. Less the mean over all symptoms of the set, at length 1 again, it is t: what they have in common
+   tells no class from another, and behind a context prompt they have much in common.
 3. *Whitened penalty, class balance, no W_q and W_k.* g and the weights b_cj of the symptoms minimise a
    cross-entropy with a penalty in the images' shrunk covariance (`whitened_regression`): one solution
    from any start, instead of two dim x dim matrices that start as noise. Of a class's w = g' + sum_j b_j t_j,
@@ -212,7 +214,7 @@ class ViPWhitened:
 
     @staticmethod
     def _read(prompts: PromptedSymptoms, slope: Float[Tensor, " dim"]) -> Float[Tensor, "text dim"]:
-        """The symptoms in the learned context, as weights of rooted image vectors: what is each one's own."""
+        """Each symptom's t in the learned context, of length 1; shorter where it has nothing of its own."""
         weights = nn.functional.normalize(prompts.encoded().double().cpu() * slope, dim=-1)
         return nn.functional.normalize(weights - weights.mean(0), dim=-1, eps=ROUNDING)
 

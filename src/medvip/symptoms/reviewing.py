@@ -323,7 +323,9 @@ def _refuse_words_that_are_there(now: str, texts: Sequence[str], where: str) -> 
 
     same = [text for text in texts if text != now and words(text) == words(now)]
     if same:
-        raise SymptomError(f"{where}: {shown(now)} says what {shown(same[0])} says", fix="drop it")
+        raise SymptomError(
+            f"{where}: {shown(now)} says what {shown(same[0])} says", fix="drop it, or write others"
+        )
 
 
 def _refuse_new_errors(before: SymptomSet, after: SymptomSet, where: str) -> None:
