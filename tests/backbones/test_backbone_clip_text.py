@@ -395,7 +395,7 @@ def test_gradients_of_attention(start: bool, which: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("packing", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_frozen_layer_is_a_linear_layer(bias: bool, packing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medvip.backbones.frozen_linear._can_pack", lambda: packing)
+    monkeypatch.setattr("medvip.products._has_onednn", lambda: packing)
     torch.manual_seed(0)
     layer = nn.Linear(7, 11, bias=bias)
     frozen = FrozenLinear(layer.weight, layer.bias)

@@ -13,6 +13,7 @@ from medvip import SymptomSet, load_backbone
 from medvip.methods import create_method
 from medvip.training import Recipe
 from medvip.training.encoded_once import EncodedOnce
+from medvip.training.few_rows import FewRowsSGD
 
 
 class Counting:
@@ -29,7 +30,7 @@ class Counting:
 
 def test_each_way_back_has_the_gradient_of_a_fresh_encoding() -> None:
     model, encoded = Counting(), EncodedOnce()
-    optimizer = torch.optim.SGD([model.learned], lr=0.1, momentum=0.9, fused=True)
+    optimizer = FewRowsSGD(nn.Identity(), [model.learned], lr=0.1, momentum=0.9)
     for step in range(4):
         expected = 2 * model.learned.detach()  # of the sum of squares, in closed form
         for _ in range(2):  # twice without a step between

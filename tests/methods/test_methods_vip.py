@@ -380,10 +380,13 @@ def test_it_learns_the_colours_of_squares(
         return float(np.mean(model.predict_proba(table.plain).argmax(1) == table.labels.numpy()))
 
     settings = replace(get_recipe(recipe), epochs=20, batch_size=8, select_by="last")
-    model = ViP(clip, symptoms, recipe=settings).fit(features.train, features.val)
-    assert model.history[-1]["loss"] < 0.5 * model.history[0]["loss"]
+    models = [ViP(clip, symptoms, recipe=settings, seed=seed) for seed in range(1, 7)]
+    for model in models:
+        model.fit(features.train, features.val)
+        assert model.history[-1]["loss"] < 0.5 * model.history[0]["loss"]
     if recipe == "paper":  # the fast one is made for data sets with more than three steps an epoch
-        assert accuracy(model, features.train) >= 0.75
+        # A mean: in this tower of random weights the last bits of rounding decide what one seed learns.
+        assert np.mean([accuracy(model, features.train) for model in models]) >= 0.75
 
     settings = replace(settings, epochs=6, select_by="accuracy", min_validation=0)
     model = ViP(clip, symptoms, recipe=settings).fit(features.train, features.val)

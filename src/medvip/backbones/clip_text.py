@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from medvip.backbones.frozen_linear import FrozenLinear, side_by_side
+from medvip.backbones.kept_texts import KeptTexts
 from medvip.backbones.ragged import RaggedTexts, attend, in_parts, parts_of_rows, without_padding
 
 ROWS_AT_ONCE = 4096
@@ -48,7 +48,7 @@ class ClipText:
     def __init__(self, tower: Any, projection: nn.Linear) -> None:
         self._tower, self._projection = tower, projection
         self._weights: Weights | None = None
-        self._known: Any = WeakTensorKeyDictionary()  # by the texts' tokens, as long as these are there
+        self._known = KeptTexts(lambda tokens, end: Known(tokens, end, self._read()))
 
     def encode(
         self, embeddings: Float[Tensor, "text token token_dim"], end: Int[Tensor, " text"]
@@ -77,10 +77,7 @@ class ClipText:
         kept as long as `tokens` is.
         """
         weights, (runs, length) = self._read(), context.shape[:2]
-        known = self._known.get(tokens)
-        if known is None or not known.holds(tokens, end, weights):
-            known = self._known[tokens] = Known(tokens, end, weights)
-        parts = known.parts(tokens, runs, length)
+        parts = self._known.of(tokens, end).parts(tokens, runs, length)
         placed = context + weights.positions[START : START + length]
         learning = torch.is_grad_enabled() and context.requires_grad
         return torch.cat(in_parts([(part.encode, placed) for part in parts], learning), dim=1)
@@ -89,6 +86,7 @@ class ClipText:
         now = self._projection.weight
         if self._weights is None or (self._weights.dtype, self._weights.device) != (now.dtype, now.device):
             self._weights = Weights(self._tower, self._projection)
+            self._known = KeptTexts(lambda tokens, end: Known(tokens, end, self._read()))
         return self._weights
 
 
@@ -243,17 +241,11 @@ class Known:
     ) -> None:
         if not bool((tokens[:, :START] == tokens[:1, :START]).all()):
             raise ValueError("not all texts begin with the same token")
-        self._end, self._versions, self._weights = end, (tokens._version, end._version), weights
+        self._weights = weights
         self._lengths = (end + 1 - START).tolist()
         with torch.no_grad():
             self._start = weights.of_start(tokens[0, :START])
         self._parts: dict[tuple[int, int], list[Part]] = {}
-
-    def holds(self, tokens: Tensor, end: Tensor, weights: Weights) -> bool:
-        """Whether it is still what follows from these: the same tensors, unchanged since."""
-        if self._versions != (tokens._version, end._version) or self._weights is not weights:
-            return False
-        return self._end is end or torch.equal(self._end, end)
 
     @torch.no_grad()
     def parts(self, tokens: Float[Tensor, "text token token_dim"], runs: int, context: int) -> list[Part]:

@@ -1,19 +1,18 @@
-"""A linear layer that learns nothing, as fast as the processor multiplies matrices.
+"""A linear layer that learns nothing: its weights are packed once for the processor.
 
-On a CPU torch multiplies single-precision matrices with MKL, which takes the widest registers of
-one maker's processors only. oneDNN, which comes with torch too, takes those of all. So there the
-weights are packed once in oneDNN's own form: for the way there, and, turned, for the way back.
+For the way there, and, turned, for the way back; see `medvip.products`.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from medvip.products import multiply, packed
 
 
 class FrozenLinear:
@@ -37,7 +36,7 @@ class FrozenLinear:
 
     def __init__(self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"] | None = None) -> None:
         self.outputs, self.inputs = weight.shape
-        self._there = _packed(weight.detach())
+        self._there = packed(weight.detach())
         self._bias = None if bias is None else bias.detach()
         self._back: Tensor | None = None
 
@@ -49,14 +48,14 @@ class FrozenLinear:
 
     def there(self, rows: Tensor, add: Tensor | None) -> Tensor:
         """The product, without gradients."""
-        return _product(rows, self._there, self._bias, add)
+        return multiply(rows, self._there, self._bias, add)
 
     def back(self, gradient: Tensor) -> Tensor:
         """From a gradient of the output to that of the rows. Not all go back: packed when first asked for."""
         if self._back is None:
             there = self._there.to_dense() if self._there.is_mkldnn else self._there
-            self._back = _packed(there.T)
-        return _product(gradient, self._back, None, None)
+            self._back = packed(there.T)
+        return multiply(gradient, self._back)
 
 
 def side_by_side(*layers: nn.Linear) -> FrozenLinear:
@@ -82,38 +81,3 @@ class _Product(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, None]:
         to_rows, to_add, _ = ctx.needs_input_grad
         return ctx.layer.back(gradient) if to_rows else None, gradient if to_add else None, None
-
-
-def _product(rows: Tensor, weight: Tensor, bias: Tensor | None, add: Tensor | None) -> Tensor:
-    if not weight.is_mkldnn:
-        product = nn.functional.linear(rows, weight, bias)
-        return product if add is None else product.add_(add)
-    rows = rows.contiguous()
-    if add is None:
-        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-    return torch.ops.mkldnn._linear_pointwise.binary(rows, add.contiguous(), weight, bias, "add")
-
-
-def _packed(weight: Tensor) -> Tensor:
-    """In oneDNN's own form where that can be multiplied with; otherwise as it is."""
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not _can_pack():
-        return weight
-    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
-
-
-@cache
-def _can_pack() -> bool:
-    """Whether this torch, on this machine, multiplies with packed weights, and does so rightly.
-
-    The two operations are those that torch's own compiler uses; they have no public name.
-    """
-    if not torch.backends.mkldnn.is_available():
-        return False
-    weight, rows = torch.arange(12.0).reshape(3, 4), torch.ones(2, 4)
-    try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-        found = _product(rows, packed, torch.ones(3), torch.ones(2, 3))
-        unpacked = packed.to_dense()
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return False
-    return torch.allclose(found, rows @ weight.T + 2) and torch.equal(unpacked, weight)

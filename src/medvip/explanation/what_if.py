@@ -21,8 +21,8 @@ from medvip.errors import SymptomError, UsageError
 from medvip.explanation.logit_parts import can_be_explained, parts_of
 from medvip.features import FeatureTable
 from medvip.methods import Method, ViP, ViPWhitened
+from medvip.methods.merge_prompt import MergePrompt
 from medvip.methods.prompts import padded_by_class, require_fitting
-from medvip.methods.vip import MergePrompt
 from medvip.symptoms import SymptomSet
 
 CHANGEABLE = ("zero-shot-symptoms-max", "vip-context-max")

@@ -55,8 +55,28 @@ def padded_by_class(
     >>> block.shape, present.tolist()
     (torch.Size([2, 2, 2]), [[True, False], [True, True]])
     """
+    present, places = places_by_class(counts)
+    return padded(vectors, present.to(vectors.device), places.to(vectors.device))
+
+
+def places_by_class(counts: Sequence[int]) -> tuple[Bool[Tensor, "class symptom"], Int[Tensor, " text"]]:
+    """Where symptoms stand in a block of all classes, and each one's place in it, row after row.
+
+    Examples
+    --------
+    >>> present, places = places_by_class([1, 2])
+    >>> present.tolist(), places.tolist()
+    ([[True, False], [True, True]], [0, 2, 3])
+    """
     present = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
-    present = present.to(vectors.device)
-    block = vectors.new_zeros(*present.shape, vectors.shape[-1])
-    block[present] = vectors
-    return block, present
+    return present, present.flatten().nonzero()[:, 0]
+
+
+def padded(
+    vectors: Float[Tensor, "text dim"],
+    present: Bool[Tensor, "class symptom"],
+    places: Int[Tensor, " text"],
+) -> tuple[Float[Tensor, "class symptom dim"], Bool[Tensor, "class symptom"]]:
+    """`padded_by_class` where the places are known: without waiting for the device to say them."""
+    block = vectors.new_zeros(present.numel(), vectors.shape[-1]).index_copy(0, places, vectors)
+    return block.unflatten(0, present.shape), present

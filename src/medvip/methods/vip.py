@@ -25,45 +25,13 @@ from torch import Tensor, nn
 from medvip.backbones import Backbone
 from medvip.backbones.protocol import encode_with_context
 from medvip.errors import UsageError
+from medvip.methods.merge_prompt import INITIAL_STD, MergePrompt, cross_entropy_of_cosines
 from medvip.methods.method import Predict
 from medvip.methods.prompt_method import PromptMethod
-from medvip.methods.prompts import padded_by_class, require_fitting, require_symptoms
+from medvip.methods.prompts import padded, places_by_class, require_fitting, require_symptoms
 from medvip.methods.zero_shot import cosine
 from medvip.symptoms import SymptomSet
-from medvip.training import RECIPES, FewRows, Prompted, Recipe
-
-INITIAL_STD = 0.02
-"""Of context and class vectors (reference code)."""
-
-
-class MergePrompt(nn.Module):
-    """One vector a class from its symptoms: s = g + softmax((g W_q)(T W_k)^T / sqrt(dim)) T.
-
-    Sized by the width of the joint space, which symptoms and images share; a text tower's own
-    width may differ. W_q and W_k are shared by all classes. There is no value projection.
-    """
-
-    def __init__(self, classes: int, dim: int, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.query = nn.Parameter(torch.empty(classes, dim))
-        self.query_projection, self.key_projection = FewRows(dim, dim), FewRows(dim, dim)
-        nn.init.normal_(self.query, std=INITIAL_STD, generator=generator)
-        nn.init.xavier_normal_(self.query_projection.weight, generator=generator)
-        nn.init.xavier_normal_(self.key_projection.weight, generator=generator)
-
-    def attention(
-        self, symptoms: Float[Tensor, "class symptom dim"], present: Bool[Tensor, "class symptom"]
-    ) -> Float[Tensor, "class symptom"]:
-        """Weight of each symptom in its class; rows sum to 1, absent symptoms have 0."""
-        queries, keys = self.query_projection(self.query), self.key_projection(symptoms)
-        scores = torch.einsum("cd,csd->cs", queries, keys) / math.sqrt(queries.shape[-1])
-        return scores.masked_fill(~present, -torch.inf).softmax(-1)
-
-    def forward(
-        self, symptoms: Float[Tensor, "class symptom dim"], present: Bool[Tensor, "class symptom"]
-    ) -> Float[Tensor, "class dim"]:
-        """The representative vector s of each class."""
-        return self.query + torch.einsum("cs,csd->cd", self.attention(symptoms, present), symptoms)
+from medvip.training import RECIPES, Prompted, Recipe
 
 
 class PromptedSymptoms(Prompted):
@@ -71,6 +39,8 @@ class PromptedSymptoms(Prompted):
 
     tokens: Float[Tensor, "text token token_dim"]
     end: Int[Tensor, " text"]
+    present: Bool[Tensor, "class symptom"]
+    places: Int[Tensor, " text"]
 
     def __init__(
         self,
@@ -81,17 +51,19 @@ class PromptedSymptoms(Prompted):
     ) -> None:
         super().__init__()
         self._backbone = backbone
-        self._counts = [len(texts) for texts in symptoms]
         ids, end = backbone.tokenize([text for texts in symptoms for text in texts])
         with torch.no_grad():
             self.register_buffer("tokens", backbone.embed_tokens(ids))
         self.register_buffer("end", end)
+        present, places = places_by_class([len(texts) for texts in symptoms])
+        self.register_buffer("present", present)
+        self.register_buffer("places", places)
         self.context_prompt = nn.Parameter(torch.empty(context, backbone.token_dim))
         nn.init.normal_(self.context_prompt, std=INITIAL_STD, generator=generator)
 
     def encode_symptoms(self) -> tuple[Float[Tensor, "class symptom dim"], Bool[Tensor, "class symptom"]]:
         """All symptoms in one batch, once for each value of the context: without any, once in all."""
-        return padded_by_class(self.encoded(), self._counts)
+        return padded(self.encoded(), self.present, self.places)
 
     def learned_vectors(self) -> Float[Tensor, "context token_dim"]:
         """The context prompt."""
@@ -117,30 +89,35 @@ class PromptedClassifier(PromptedSymptoms):
         generator = torch.Generator().manual_seed(seed)
         super().__init__(backbone, symptoms, context, generator)
         self._text_every, self._calls = text_every, 0
-        self._reused: Float[Tensor, "class symptom dim"] | None = None
+        self._reused: tuple[Float[Tensor, "class symptom dim"], Bool[Tensor, "class symptom"]] | None = None
         self.merge_prompt = MergePrompt(len(symptoms), backbone.embed_dim, generator)
+        self._scale = math.exp(backbone.logit_scale)
         self.to(backbone.device)
 
     def forward(self, images: Float[Tensor, "image dim"]) -> Float[Tensor, "image class"]:
-        """Logits; the text side is encoded once, however many images there are.
+        """Logits; the text side is encoded once, however many images there are."""
+        return self._scale * cosine(images, self.merge_prompt(*self.encode_symptoms()))
 
-        In training it is encoded at every `text_every`-th call only, and the context prompt
-        learns at those; the calls between train the merge prompt on the symptoms as they were.
+    def backward(
+        self, images: Float[Tensor, "image dim"], labels: Int[Tensor, " image"]
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy of the logits; leaves its gradients in what is learned.
+
+        The text side is encoded at every `text_every`-th call only, and the context prompt learns
+        at those; the calls between train the merge prompt on the symptoms as they were.
         """
-        symptoms, present = self._symptoms_for_training() if self.training else self.encode_symptoms()
-        class_vectors = self.merge_prompt(symptoms, present)
-        return math.exp(self._backbone.logit_scale) * cosine(images, class_vectors)
-
-    def _symptoms_for_training(
-        self,
-    ) -> tuple[Float[Tensor, "class symptom dim"], Bool[Tensor, "class symptom"]]:
+        encoded = None
         if self._reused is None or self._encodes_now():
-            symptoms, self._present = self.encode_symptoms()
-            self._reused = symptoms.detach()
-        else:
-            symptoms = self._reused
+            encoded, present = self.encode_symptoms()
+            self._reused = encoded.detach(), present
         self._calls += 1
-        return symptoms, self._present
+        merged = self.merge_prompt.merged(*self._reused)
+        loss, gradient = cross_entropy_of_cosines(images, labels, merged.class_vectors, self._scale)
+        if encoded is not None and encoded.requires_grad:
+            encoded.backward(merged.back(gradient, to_symptoms=True))
+        else:
+            merged.back(gradient, to_symptoms=False)
+        return loss
 
     def _encodes_now(self) -> bool:
         return self._calls % self._text_every == 0

@@ -20,9 +20,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from medvip.products import multiply
+
+ROWS_AT_ONCE = 256
+"""Of a matrix that is brought up to date."""
+
 
 class FewRows(nn.Linear):
     """A linear layer without bias, for few rows at a time; an ordinary one without `FewRowsSGD`.
+
+    What computes its gradients itself, instead of leaving them to autograd, takes `rows` of its
+    input, their `product`, and with the gradient by that goes `back`, and lets the layer `learn`.
 
     Attributes
     ----------
@@ -32,6 +40,17 @@ class FewRows(nn.Linear):
     same
         While the layer is given one and the same constant tensor step after step: what has become
         of its product. The weight lags behind until `settle`.
+
+    Examples
+    --------
+    >>> layer = FewRows(2, 1)
+    >>> _ = layer.weight.data.copy_(torch.tensor([[3.0, 4.0]]))
+    >>> rows = layer.rows(torch.tensor([[1.0, 2.0]]))
+    >>> layer.product(rows).tolist(), layer.back(torch.tensor([[10.0]])).tolist()
+    ([[11.0]], [[30.0, 40.0]])
+    >>> layer.learn(torch.tensor([[10.0]]), rows)
+    >>> layer.weight.grad.tolist()
+    [[10.0, 20.0]]
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -42,17 +61,41 @@ class FewRows(nn.Linear):
 
     def forward(self, input: Float[Tensor, "*rows in"]) -> Float[Tensor, "*rows out"]:
         """Input W^T."""
-        if self.factors is None or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
             self.settle()
+            return multiply(input.flatten(0, -2), self.weight).unflatten(0, input.shape[:-1])
+        if self.factors is None:
             return super().forward(input)
-        rows = input.flatten(0, -2)
-        if self._seen_before(input):
-            self.same = self.same or SameRows(rows, self.weight)
-            found = _Known.apply(self.weight, self.same.product, self.same.rows, self.factors)
-        else:
-            self.settle()
-            found = _Product.apply(rows, self.weight, self.factors)
-        return found.unflatten(0, input.shape[:-1])
+        return _Product.apply(self.rows(input), self.weight, self).unflatten(0, input.shape[:-1])
+
+    def rows(self, input: Float[Tensor, "*rows in"]) -> Float[Tensor, "row in"]:
+        """The input as a list of rows; those of the last time where it is the same constant tensor."""
+        if self.factors is not None and self._seen_before(input):
+            self.same = self.same or SameRows(input.flatten(0, -2), self.weight)
+            return self.same.rows
+        self.settle()
+        return input.flatten(0, -2)
+
+    @torch.no_grad()
+    def product(self, rows: Float[Tensor, "row in"]) -> Float[Tensor, "row out"]:
+        """Rows W^T, without gradients. It may be changed by the next step."""
+        if self.same is not None and rows is self.same.rows:
+            return self.same.product
+        return multiply(rows, self.weight)
+
+    @torch.no_grad()
+    def back(self, gradient: Float[Tensor, "row out"]) -> Float[Tensor, "row in"]:
+        """The gradient by the rows, from that by their product; for rows that something is learned in."""
+        return multiply(gradient, self.weight.T)
+
+    @torch.no_grad()
+    def learn(self, gradient: Float[Tensor, "row out"], rows: Float[Tensor, "row in"]) -> None:
+        """Take down the gradient by the weight, from that by the product with `rows`."""
+        if self.factors is not None:
+            self.factors.append((gradient, rows))
+        elif self.weight.requires_grad:
+            of_weight = gradient.T @ rows
+            self.weight.grad = of_weight if self.weight.grad is None else self.weight.grad + of_weight
 
     def settle(self) -> None:
         """Bring the weight up to date."""
@@ -68,38 +111,20 @@ class FewRows(nn.Linear):
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, factors: list[tuple[Tensor, Tensor]]) -> Tensor:
-        ctx.save_for_backward(rows, weight)
-        ctx.factors = factors
-        return rows @ weight.T
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, layer: FewRows) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.layer = layer
+        product = layer.product(rows)
+        return product.clone() if layer.same is not None else product
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides its form
         ctx: Any, gradient: Tensor
     ) -> tuple[Tensor | None, None, None]:
-        rows, weight = ctx.saved_tensors
-        ctx.factors.append((gradient, rows))
-        return gradient @ weight if ctx.needs_input_grad[0] else None, None, None
-
-
-class _Known(torch.autograd.Function):
-    """A product that is known already: of all the way back only the factors are taken down."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, weight: Tensor, product: Tensor, rows: Tensor, factors: list[tuple[Tensor, Tensor]]
-    ) -> Tensor:
-        ctx.rows, ctx.factors = rows, factors
-        return product.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides its form
-        ctx: Any, gradient: Tensor
-    ) -> tuple[None, None, None, None]:
-        ctx.factors.append((gradient, ctx.rows))
-        return None, None, None, None
+        (rows,) = ctx.saved_tensors
+        ctx.layer.learn(gradient, rows)
+        return ctx.layer.back(gradient) if ctx.needs_input_grad[0] else None, None, None
 
 
 class SameRows:
@@ -154,13 +179,20 @@ class SameRows:
 
     @torch.no_grad()
     def settle(self, weight: Float[Tensor, "out in"]) -> None:
-        """W_0 and M_0 to what they are after the steps so far, in place."""
+        """W_0 and M_0 to what they are after the steps so far, in place.
+
+        Some rows at a time, which a copy of stays in the cache: one of all would cost more than the rest.
+        """
         if self._momentum is None:
             return
-        momentum, rows = self._momentum, self.rows
-        new = self._of_weight.of(weight, momentum, rows)
-        momentum.copy_(self._of_momentum.of(weight, momentum, rows))
-        weight.copy_(new)
+        for start in range(0, len(weight), ROWS_AT_ONCE):
+            some = slice(start, start + ROWS_AT_ONCE)
+            of_weight, of_momentum = weight[some], self._momentum[some]
+            before = of_weight.clone()
+            new, its_momentum = self._of_weight, self._of_momentum
+            of_weight.addmm_(new.factor[:, some].T, self.rows, beta=new.a).add_(of_momentum, alpha=new.b)
+            of_momentum.addmm_(its_momentum.factor[:, some].T, self.rows, beta=its_momentum.b)
+            of_momentum.add_(before, alpha=its_momentum.a)
 
 
 class _Combination:
@@ -173,10 +205,6 @@ class _Combination:
         """`scale` times itself and `times` times another."""
         self.a, self.b = scale * self.a + times * other.a, scale * self.b + times * other.b
         self.factor.mul_(scale).add_(other.factor, alpha=times)
-
-    def of(self, weight: Tensor, momentum: Tensor, rows: Float[Tensor, "row in"]) -> Tensor:
-        """The matrix."""
-        return torch.addmm(weight * self.a, self.factor.T, rows).add_(momentum, alpha=self.b)
 
 
 class FewRowsSGD(torch.optim.SGD):
@@ -243,7 +271,14 @@ class FewRowsSGD(torch.optim.SGD):
                 continue
             layer.settle()
             gradients, rows = map(torch.cat, zip(*layer.factors, strict=True))
-            momentum.addmm_(gradients.T, rows, beta=group["momentum"])
-            momentum.add_(layer.weight, alpha=group["weight_decay"])
+            # In this order the slowest of these passes finds the momentum in the cache.
+            momentum.mul_(group["momentum"]).add_(layer.weight, alpha=group["weight_decay"])
+            momentum.addmm_(gradients.T, rows)
             layer.weight.add_(momentum, alpha=-group["lr"])
         super().step(closure)
+        torch.autograd.graph.increment_version(self._others_changed())
+
+    def _others_changed(self) -> list[Tensor]:
+        """What torch's fused step has just changed without counting it as a change."""
+        every = (parameter for group in self.param_groups for parameter in group["params"])
+        return [parameter for parameter in every if parameter.grad is not None]

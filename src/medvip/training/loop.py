@@ -117,10 +117,10 @@ def _steps(training: Training, advance: Callable[..., None]) -> Steps:
     model, recipe = training.model, training.recipe
     generator = torch.Generator().manual_seed(training.seed)
     optimizer = _optimizer(model, recipe)
-    best_score, best_state = (-math.inf,), copy.deepcopy(model.state_dict())
+    best_score, best_state, is_at_best = (-math.inf,), copy.deepcopy(model.state_dict()), True
     try:
         for epoch in range(recipe.epochs):
-            started = time.perf_counter()
+            started, is_at_best = time.perf_counter(), False
             rate = recipe.learning_rate_at(epoch)
             loss = yield from _one_epoch(model, training.train, optimizer, rate, recipe.batch_size, generator)
             entry: dict[str, Any] = {"epoch": epoch + 1, "learning_rate": rate, "loss": loss}
@@ -131,7 +131,7 @@ def _steps(training: Training, advance: Callable[..., None]) -> Steps:
             _require_finite(entry, model)
             score = _score(entry, recipe)
             if score > best_score:
-                best_score = score
+                best_score, is_at_best = score, True
                 for name, tensor in model.state_dict().items():
                     best_state[name].copy_(tensor)
                 entry["best"] = True
@@ -142,7 +142,8 @@ def _steps(training: Training, advance: Callable[..., None]) -> Steps:
     finally:
         if isinstance(optimizer, FewRowsSGD):
             optimizer.release()
-        model.load_state_dict(best_state)
+        if not is_at_best:
+            model.load_state_dict(best_state)
 
 
 def _one_epoch(
