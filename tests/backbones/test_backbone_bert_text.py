@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from medvip.backbones import bert_text
 from medvip.backbones.bert_text import BertText
 from medvip.backbones.frozen_linear import FrozenLinear
+from medvip.backbones.protocol import inserted
 
 WIDTH = 32
 
@@ -69,6 +70,65 @@ def test_no_row_is_padding(bert, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     BertText(bert).encode(*some_texts([3, 11, 5]))
     assert rows == {3 + 11 + 5: 3 * 4}  # layers, products of each
+
+
+def context_of(runs: int, length: int) -> Tensor:
+    """Random vectors to put behind the start tokens."""
+    random = torch.Generator().manual_seed(runs)
+    return torch.randn(runs, length, WIDTH, generator=random, dtype=torch.double, requires_grad=True)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20),
+    runs=st.integers(1, 3),
+    length=st.integers(0, 4),
+    rows_at_once=st.sampled_from([20, 4096]),
+)
+def test_behind_context_they_are_those_of_the_whole_prompts(
+    bert, lengths: list[int], runs: int, length: int, rows_at_once: int
+) -> None:
+    (tokens, end), context = some_texts(lengths), context_of(runs, length)
+    prompts, its_end = inserted(context, tokens, end, 1)
+    expected = by_transformers(bert, prompts, its_end).unflatten(0, (runs, len(lengths)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bert_text, "ROWS_AT_ONCE", rows_at_once)
+        found = BertText(bert).encode_with_context(context, tokens, end)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+        if length:
+            weights = torch.randn(expected.shape, dtype=torch.double)
+            (gradient,) = torch.autograd.grad((found * weights).sum(), context)
+            (by_them,) = torch.autograd.grad((expected * weights).sum(), context)
+            assert by_them.abs().max() > 1e-4
+            torch.testing.assert_close(gradient, by_them, rtol=0, atol=1e-10)
+
+
+def test_context_is_computed_once_for_all_texts_where_it_is_the_same(
+    bert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tokens, end), tower = some_texts([3, 11, 5]), BertText(bert)
+    tower.encode_with_context(context_of(2, 4), tokens, end)  # what follows from the texts alone
+    rows, back_rows = list[int](), list[int]()
+    there, back = FrozenLinear.there, FrozenLinear.back
+    monkeypatch.setattr(
+        FrozenLinear, "there", lambda self, x, add: rows.append(len(x)) or there(self, x, add)
+    )
+    monkeypatch.setattr(FrozenLinear, "back", lambda self, x: back_rows.append(len(x)) or back(self, x))
+    tower.encode_with_context(context_of(2, 4), tokens, end).sum().backward()
+    all_rows = 2 * (3 + 11 + 5 + 3 * 4)
+    assert rows == [2 * 4, *[all_rows] * (3 * 4 - 1)]
+    assert back_rows == rows[::-1]
+
+
+def test_texts_that_change_are_computed_anew(bert) -> None:
+    (tokens, end), context, tower = some_texts([3, 11, 5]), context_of(1, 2), BertText(bert)
+    before = tower.encode_with_context(context, tokens, end)
+    tokens.mul_(2)
+    after = tower.encode_with_context(context, tokens, end)
+    torch.testing.assert_close(after, BertText(bert).encode_with_context(context, tokens.clone(), end))
+    assert (after - before).abs().amax(-1).min() > 1e-3
+    shorter = tower.encode_with_context(context, tokens, end - 1)
+    assert (after - shorter).abs().amax(-1).min() > 1e-3
 
 
 def test_parts_give_the_same_numbers(bert, monkeypatch: pytest.MonkeyPatch) -> None:

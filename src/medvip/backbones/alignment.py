@@ -43,7 +43,7 @@ class Alignment(nn.Module):
         for name in _SHAPES:
             self.register_buffer(name, tensors[name].float())
 
-    def forward(self, sentences: Float[Tensor, "text 384"]) -> Float[Tensor, "text 1280"]:
+    def forward(self, sentences: Float[Tensor, "*text 384"]) -> Float[Tensor, "*text 1280"]:
         """Centre, map, normalise."""
         return nn.functional.normalize((sentences - self.text_mean) @ self.matrix, dim=-1)
 

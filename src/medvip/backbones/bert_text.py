@@ -1,23 +1,28 @@
 """A BERT without padding: texts of different lengths stand one behind the other.
 
-BERT attends in both directions, so what stands before a text looks different in each: nothing is
-shared here. The weights are frozen, see `medvip.backbones.frozen_linear`.
+BERT attends in both directions, so learned context in front of a text looks different in each from
+the first attention on. Only before that is it the same for all: there its rows are computed once,
+and the texts' own rows once and for all. The weights are frozen, see `medvip.backbones.frozen_linear`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from medvip.backbones.frozen_linear import side_by_side
+from medvip.backbones.kept_texts import KeptTexts
 from medvip.backbones.ragged import RaggedTexts, attend, in_parts, parts_of_rows, without_padding
 
 ROWS_AT_ONCE = 4096
 """More rows are computed in parts, so that memory stays bounded (0.6 GB in MiniLM). With gradients,
 each part is then computed a second time on the way back instead of being kept."""
+
+START = 1
+"""BERT's texts begin with one token, and context stands behind it."""
 
 
 class BertText:
@@ -36,6 +41,7 @@ class BertText:
         self._positions = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
         self._norm = embeddings.LayerNorm
         self._layers = [Layer(layer) for layer in model.encoder.layer]
+        self._known = KeptTexts(lambda tokens, end: Known(self, end))
 
     def encode(
         self, embeddings: Float[Tensor, "text token width"], end: Int[Tensor, " text"]
@@ -48,17 +54,141 @@ class BertText:
             in_parts([(self._means, embeddings[part], lengths[part]) for part in parts], learning)
         )
 
+    def encode_with_context(
+        self,
+        context: Float[Tensor, "run context width"],
+        tokens: Float[Tensor, "text token width"],
+        end: Int[Tensor, " text"],
+    ) -> Float[Tensor, "run text width"]:
+        """The same with context behind the start token of each text; gradients flow to `context` alone.
+
+        `tokens` and `end` are those of the texts without context. What follows from them alone is
+        kept as long as `tokens` is.
+        """
+        runs, length, _ = context.shape
+        parts = self._known.of(tokens, end).parts(tokens, runs, length)
+        placed = self._norm(context + self._positions[START : START + length])
+        learning = torch.is_grad_enabled() and context.requires_grad
+        return torch.cat(in_parts([(part.encode, placed) for part in parts], learning), dim=1)
+
     def _means(
         self, embeddings: Float[Tensor, "text token width"], lengths: Int[Tensor, " text"]
     ) -> Float[Tensor, "text width"]:
         placed = embeddings + self._positions[: embeddings.shape[1]]
         states = self._norm(without_padding(placed, lengths))
-        texts = RaggedTexts(lengths.tolist(), heads=self._heads, like=states, causal=False)
-        for layer in self._layers:
-            states = layer(states, texts)
-        text_of_row = torch.arange(len(lengths), device=states.device).repeat_interleave(lengths)
-        sums = states.new_zeros(len(lengths), states.shape[1]).index_add(0, text_of_row, states)
-        return sums / lengths[:, None]
+        texts = Texts(lengths.tolist(), self._heads, like=states)
+        return self._through(states, self._layers[0].queries_keys_values(states), texts)
+
+    def _through(
+        self,
+        states: Float[Tensor, "row width"],
+        first: Float[Tensor, "row three_widths"],
+        texts: Texts,
+    ) -> Float[Tensor, "text width"]:
+        """Means of texts whose rows, and the first layer's queries, keys and values of these, are there."""
+        for index, layer in enumerate(self._layers):
+            wide = first if index == 0 else layer.queries_keys_values(states)
+            found = attend(wide.view(-1, states.shape[1]), texts.rows.every_row)
+            states = layer.finish(found, states)
+        return texts.means(states)
+
+
+class Texts:
+    """Where the rows of each text stand, and the mean over them.
+
+    Parameters
+    ----------
+    lengths
+        Rows of each text.
+    heads, like
+        As in `RaggedTexts`.
+    """
+
+    def __init__(self, lengths: list[int], heads: int, like: Tensor) -> None:
+        self.rows = RaggedTexts(lengths, heads=heads, like=like, causal=False)
+        counts = torch.tensor(lengths)
+        self._text_of_row = torch.arange(len(lengths)).repeat_interleave(counts).to(like.device)
+        self._lengths = counts[:, None].to(like)
+
+    def means(self, states: Float[Tensor, "row width"]) -> Float[Tensor, "text width"]:
+        """Of each text's rows."""
+        sums = states.new_zeros(len(self._lengths), states.shape[1])
+        return sums.index_add(0, self._text_of_row, states) / self._lengths
+
+
+class Part(NamedTuple):
+    """As many texts as are computed at once, and what follows from them alone.
+
+    Attributes
+    ----------
+    tower
+        Whose layers they go through.
+    texts
+        Their rows, context included, of all runs.
+    states, first
+        Rows of the texts' own tokens of a run, and the first layer's queries, keys and values of these.
+    order
+        Of each row of a run: which of its own rows it is, or, counted on from these, which of the context.
+    """
+
+    tower: BertText
+    texts: Texts
+    states: Float[Tensor, "row width"]
+    first: Float[Tensor, "row three_widths"]
+    order: Int[Tensor, " row_and_context"]
+
+    def encode(self, context: Float[Tensor, "run context width"]) -> Float[Tensor, "run text width"]:
+        """Means of these texts behind the context of each run, whose rows are given as they are added."""
+        runs = len(context)
+        of_context = self.tower._layers[0].queries_keys_values(context.flatten(0, 1))
+        states, first = (
+            torch.cat([own.expand(runs, -1, -1), new], dim=1).index_select(1, self.order).flatten(0, 1)
+            for own, new in (
+                (self.states, context),
+                (self.first, of_context.unflatten(0, context.shape[:2])),
+            )
+        )
+        return self.tower._through(states, first, self.texts).unflatten(0, (runs, -1))
+
+
+class Known:
+    """What follows from texts alone, whatever the context says."""
+
+    def __init__(self, tower: BertText, end: Int[Tensor, " text"]) -> None:
+        self._tower = tower
+        self._lengths: list[int] = (end + 1).tolist()
+        self._parts: dict[tuple[int, int], list[Part]] = {}
+
+    @torch.no_grad()
+    def parts(self, tokens: Float[Tensor, "text token width"], runs: int, context: int) -> list[Part]:
+        """All texts, in parts of at most `ROWS_AT_ONCE` rows (or one text)."""
+        if (runs, context) not in self._parts:
+            lengths = [runs * (length + context) for length in self._lengths]
+            self._parts[runs, context] = [
+                self._part(tokens[texts], self._lengths[texts], runs, context)
+                for texts in parts_of_rows(lengths, ROWS_AT_ONCE)
+            ]
+        return self._parts[runs, context]
+
+    def _part(
+        self, tokens: Float[Tensor, "text token width"], lengths: list[int], runs: int, context: int
+    ) -> Part:
+        tower, places = self._tower, torch.arange(tokens.shape[1], device=tokens.device)
+        places[START:] += context
+        placed = tokens + tower._positions[places]
+        states = tower._norm(without_padding(placed, torch.tensor(lengths, device=tokens.device)))
+        order, rows = [], 0
+        for length in lengths:
+            own = list(range(rows, rows + length))
+            order += [*own[:START], *range(sum(lengths), sum(lengths) + context), *own[START:]]
+            rows += length
+        return Part(
+            tower,
+            Texts([length + context for length in lengths] * runs, tower._heads, like=states),
+            states,
+            tower._layers[0].queries_keys_values(states),
+            torch.tensor(order, device=tokens.device),
+        )
 
 
 class Layer:
@@ -73,8 +203,13 @@ class Layer:
         self._activation = layer.intermediate.intermediate_act_fn
         self._narrower, self._norm = side_by_side(layer.output.dense), layer.output.LayerNorm
 
-    def __call__(self, states: Float[Tensor, "row width"], texts: RaggedTexts) -> Float[Tensor, "row width"]:
-        """The rows behind the layer."""
-        rows = self._queries_keys_values(states).view(-1, states.shape[1])
-        states = self._out_norm(self._out(attend(rows, texts.every_row), add=states))
+    def queries_keys_values(self, states: Float[Tensor, "row width"]) -> Float[Tensor, "row three_widths"]:
+        """Of each row, side by side."""
+        return self._queries_keys_values(states)
+
+    def finish(
+        self, found: Float[Tensor, "row width"], states: Float[Tensor, "row width"]
+    ) -> Float[Tensor, "row width"]:
+        """The rows behind the layer, from what attention found for them."""
+        states = self._out_norm(self._out(found, add=states))
         return self._norm(self._narrower(self._activation(self._wider(states)), add=states))

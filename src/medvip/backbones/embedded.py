@@ -180,8 +180,21 @@ class EmbeddedBackbone:
         Padding is left out, which is exact; nothing is shared by texts that begin alike, because
         the tower attends in both directions.
         """
-        sentence = self._packed_text_tower.encode(embeddings, end)
-        return self._alignment(nn.functional.normalize(sentence, dim=-1))
+        return self._in_joint_space(self._packed_text_tower.encode(embeddings, end))
+
+    def encode_with_context(
+        self,
+        context: Float[Tensor, "*run context token_dim"],
+        tokens: Float[Tensor, "text token token_dim"],
+        end: Int[Tensor, " text"],
+    ) -> Float[Tensor, "*run text dim"]:
+        """The same behind shared context; see `medvip.backbones.protocol.encode_with_context`."""
+        runs = context if context.ndim == 3 else context[None]
+        sentences = self._packed_text_tower.encode_with_context(runs, tokens, end)
+        return self._in_joint_space(sentences if context.ndim == 3 else sentences[0])
+
+    def _in_joint_space(self, sentences: Float[Tensor, "*text 384"]) -> Float[Tensor, "*text dim"]:
+        return self._alignment(nn.functional.normalize(sentences, dim=-1))
 
     @cached_property
     def _image_tower(self) -> Any:
