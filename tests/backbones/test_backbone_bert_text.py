@@ -35,6 +35,12 @@ def bert() -> Any:
     return model.requires_grad_(False)
 
 
+def tower_of(model: Any) -> BertText:
+    """Ours, of the same weights."""
+    config = model.config
+    return BertText(model.state_dict(), heads=config.num_attention_heads, epsilon=config.layer_norm_eps)
+
+
 def some_texts(lengths: list[int]) -> tuple[Tensor, Tensor]:
     """Embedded texts of so many tokens, padded with noise that nothing may depend on; end positions."""
     random = torch.Generator().manual_seed(0)
@@ -53,7 +59,7 @@ def by_transformers(model: Any, embeddings: Tensor, end: Tensor) -> Tensor:
 def test_vectors_and_gradients_are_those_of_transformers(bert, lengths: list[int]) -> None:
     embeddings, end = some_texts(lengths)
     embeddings.requires_grad_()
-    expected, found = by_transformers(bert, embeddings, end), BertText(bert).encode(embeddings, end)
+    expected, found = by_transformers(bert, embeddings, end), tower_of(bert).encode(embeddings, end)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.double)
     (gradient,) = torch.autograd.grad((found * weights).sum(), embeddings)
@@ -68,7 +74,7 @@ def test_no_row_is_padding(bert, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         FrozenLinear, "there", lambda self, x, add: rows.update([len(x)]) or there(self, x, add)
     )
-    BertText(bert).encode(*some_texts([3, 11, 5]))
+    tower_of(bert).encode(*some_texts([3, 11, 5]))
     assert rows == {3 + 11 + 5: 3 * 4}  # layers, products of each
 
 
@@ -93,7 +99,7 @@ def test_behind_context_they_are_those_of_the_whole_prompts(
     expected = by_transformers(bert, prompts, its_end).unflatten(0, (runs, len(lengths)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bert_text, "ROWS_AT_ONCE", rows_at_once)
-        found = BertText(bert).encode_with_context(context, tokens, end)
+        found = tower_of(bert).encode_with_context(context, tokens, end)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
         if length:
             weights = torch.randn(expected.shape, dtype=torch.double)
@@ -106,7 +112,7 @@ def test_behind_context_they_are_those_of_the_whole_prompts(
 def test_context_is_computed_once_for_all_texts_where_it_is_the_same(
     bert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tokens, end), tower = some_texts([3, 11, 5]), BertText(bert)
+    (tokens, end), tower = some_texts([3, 11, 5]), tower_of(bert)
     tower.encode_with_context(context_of(2, 4), tokens, end)  # what follows from the texts alone
     rows, back_rows = list[int](), list[int]()
     there, back = FrozenLinear.there, FrozenLinear.back
@@ -121,11 +127,11 @@ def test_context_is_computed_once_for_all_texts_where_it_is_the_same(
 
 
 def test_texts_that_change_are_computed_anew(bert) -> None:
-    (tokens, end), context, tower = some_texts([3, 11, 5]), context_of(1, 2), BertText(bert)
+    (tokens, end), context, tower = some_texts([3, 11, 5]), context_of(1, 2), tower_of(bert)
     before = tower.encode_with_context(context, tokens, end)
     tokens.mul_(2)
     after = tower.encode_with_context(context, tokens, end)
-    torch.testing.assert_close(after, BertText(bert).encode_with_context(context, tokens.clone(), end))
+    torch.testing.assert_close(after, tower_of(bert).encode_with_context(context, tokens.clone(), end))
     assert (after - before).abs().amax(-1).min() > 1e-3
     shorter = tower.encode_with_context(context, tokens, end - 1)
     assert (after - shorter).abs().amax(-1).min() > 1e-3
@@ -136,7 +142,7 @@ def test_parts_give_the_same_numbers(bert, monkeypatch: pytest.MonkeyPatch) -> N
     embeddings.requires_grad_()
 
     def found() -> tuple[Tensor, Tensor]:
-        vectors = BertText(bert).encode(embeddings, end)
+        vectors = tower_of(bert).encode(embeddings, end)
         return vectors, torch.autograd.grad(vectors.square().sum(), embeddings)[0]
 
     whole = found()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from medvip.backbones import Backbone, efficientnet_onnx
 from medvip.backbones.alignment import Alignment
+from medvip.backbones.bert_text import BertText
 from medvip.backbones.efficientnet import mean_after_relu6
 from medvip.backbones.efficientnet_onnx import OnnxFeatures, has_onnx_runtime
 from medvip.backbones.embedded import EmbeddedBackbone
@@ -270,13 +273,30 @@ def test_gradients_reach_every_context_vector_and_no_parameter(backbone):
     backbone.encode_tokens(*with_context(backbone, TEXTS, context))[:, 0].sum().backward()
     assert context.grad is not None
     assert (context.grad.abs().sum(dim=1) > 0).all()
-    for part in (backbone._image_tower, backbone._text_tower, backbone._alignment):
+    for part in (backbone._image_tower, backbone._alignment):
         assert not any(parameter.requires_grad for parameter in part.parameters())
+    assert not backbone._text_tower.words.requires_grad
 
 
-def test_towers_are_in_evaluation_mode(backbone):
-    for tower in (backbone._image_tower, backbone._text_tower):
-        assert not any(module.training for module in tower.modules())
+def test_the_image_tower_is_in_evaluation_mode(backbone):
+    assert not any(module.training for module in backbone._image_tower.modules())
+
+
+@pytest.mark.parametrize("change", [{"hidden_act": "relu"}, {"model_type": "roberta"}])
+def test_another_kind_of_text_tower_is_refused(backbone, change, tmp_path):
+    config = json.loads((backbone._text_folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+        BertText.from_folder(tmp_path, torch.device("cpu"))
+
+
+def test_encoding_texts_does_not_import_transformers():
+    code = (
+        "import sys, torch; from medvip.backbones.embedded import EmbeddedBackbone;"
+        "b = EmbeddedBackbone(torch.device('cpu')); ids, end = b.tokenize(['round']);"
+        "b._text_tower.encode(b.embed_tokens(ids), end); sys.exit('transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_fingerprint_is_the_same_in_two_instances(backbone):

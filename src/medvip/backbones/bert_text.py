@@ -7,13 +7,18 @@ and the texts' own rows once and for all. The weights are frozen, see `medvip.ba
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
-from medvip.backbones.frozen_linear import side_by_side
+from medvip.backbones.frozen_linear import Affine, FrozenLinear, side_by_side
 from medvip.backbones.kept_texts import KeptTexts
 from medvip.backbones.ragged import RaggedTexts, attend, in_parts, parts_of_rows, without_padding
 
@@ -30,18 +35,44 @@ class BertText:
 
     Parameters
     ----------
-    model
-        On the device where it stays.
+    weights
+        By the names that they have there, on the device where they stay. Nothing of transformers is
+        needed, which takes seconds to import.
+    heads, epsilon
+        `num_attention_heads` and `layer_norm_eps` of its configuration. The activation is GELU.
     """
 
-    @torch.no_grad()
-    def __init__(self, model: Any) -> None:
-        config, embeddings = model.config, model.embeddings
-        self._heads = int(config.num_attention_heads)
-        self._positions = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
-        self._norm = embeddings.LayerNorm
-        self._layers = [Layer(layer) for layer in model.encoder.layer]
+    def __init__(self, weights: Mapping[str, Tensor], *, heads: int, epsilon: float) -> None:
+        own = Weights(weights, epsilon)
+        self.words: Float[Tensor, "word width"] = weights["embeddings.word_embeddings.weight"]
+        self._positions = (
+            weights["embeddings.position_embeddings.weight"]
+            + weights["embeddings.token_type_embeddings.weight"][0]
+        )
+        self._heads, self._norm = heads, own.norm("embeddings.LayerNorm")
+        numbers = {name.split(".")[2] for name in weights if name.startswith("encoder.layer.")}
+        self._layers = [Layer(own, f"encoder.layer.{number}") for number in sorted(numbers, key=int)]
         self._known = KeptTexts(lambda tokens, end: Known(self, end))
+
+    @classmethod
+    def from_folder(cls, folder: Path, device: torch.device) -> BertText:
+        """From ``config.json`` and ``model.safetensors``.
+
+        Raises
+        ------
+        ValueError
+            It is a model of another kind.
+        """
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = [config.get(name) for name in ("model_type", "hidden_act", "position_embedding_type")]
+        if kind != ["bert", "gelu", "absolute"]:
+            raise ValueError(f"{folder} has no BERT with GELU and absolute positions: {kind}")
+        weights = load_file(folder / "model.safetensors", device=str(device))
+        return cls(weights, heads=config["num_attention_heads"], epsilon=config["layer_norm_eps"])
+
+    def embed(self, ids: Int[Tensor, "text token"]) -> Float[Tensor, "text token width"]:
+        """Rows of the word embedding."""
+        return nn.functional.embedding(ids, self.words)
 
     def encode(
         self, embeddings: Float[Tensor, "text token width"], end: Int[Tensor, " text"]
@@ -191,17 +222,44 @@ class Known:
         )
 
 
-class Layer:
-    """One layer's frozen weights, taken from a `BertLayer`."""
+class Weights:
+    """Parts of a `BertModel` by the names that they have there."""
 
-    def __init__(self, layer: Any) -> None:
-        attention = layer.attention
-        itself = attention.self
-        self._queries_keys_values = side_by_side(itself.query, itself.key, itself.value)
-        self._out, self._out_norm = side_by_side(attention.output.dense), attention.output.LayerNorm
-        self._wider = side_by_side(layer.intermediate.dense)
-        self._activation = layer.intermediate.intermediate_act_fn
-        self._narrower, self._norm = side_by_side(layer.output.dense), layer.output.LayerNorm
+    def __init__(self, weights: Mapping[str, Tensor], epsilon: float) -> None:
+        self._weights, self._epsilon = weights, epsilon
+
+    def linear(self, *names: str) -> FrozenLinear:
+        """Linear layers on the same rows, side by side."""
+        return side_by_side(*(Affine(*self._both(name)) for name in names))
+
+    def norm(self, name: str) -> Callable[[Tensor], Tensor]:
+        """A normalisation of rows."""
+        weight, bias = self._both(name)
+        return partial(
+            nn.functional.layer_norm,
+            normalized_shape=weight.shape,
+            weight=weight,
+            bias=bias,
+            eps=self._epsilon,
+        )
+
+    def _both(self, name: str) -> tuple[Tensor, Tensor]:
+        return self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
+
+
+class Layer:
+    """One layer's frozen weights."""
+
+    def __init__(self, weights: Weights, name: str) -> None:
+        attention = f"{name}.attention"
+        self._queries_keys_values = weights.linear(
+            *(f"{attention}.self.{part}" for part in ("query", "key", "value"))
+        )
+        self._out = weights.linear(f"{attention}.output.dense")
+        self._out_norm = weights.norm(f"{attention}.output.LayerNorm")
+        self._wider = weights.linear(f"{name}.intermediate.dense")
+        self._narrower = weights.linear(f"{name}.output.dense")
+        self._norm = weights.norm(f"{name}.output.LayerNorm")
 
     def queries_keys_values(self, states: Float[Tensor, "row width"]) -> Float[Tensor, "row three_widths"]:
         """Of each row, side by side."""
@@ -212,4 +270,4 @@ class Layer:
     ) -> Float[Tensor, "row width"]:
         """The rows behind the layer, from what attention found for them."""
         states = self._out_norm(self._out(found, add=states))
-        return self._norm(self._narrower(self._activation(self._wider(states)), add=states))
+        return self._norm(self._narrower(nn.functional.gelu(self._wider(states)), add=states))

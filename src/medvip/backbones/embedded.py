@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
@@ -170,7 +170,7 @@ class EmbeddedBackbone:
 
     def embed_tokens(self, ids: Int[Tensor, "text token"]) -> Float[Tensor, "text token token_dim"]:
         """WordPiece embeddings."""
-        return self._text_tower.get_input_embeddings()(ids)
+        return self._text_tower.embed(ids)
 
     def encode_tokens(
         self, embeddings: Float[Tensor, "text token token_dim"], end: Int[Tensor, " text"]
@@ -180,7 +180,7 @@ class EmbeddedBackbone:
         Padding is left out, which is exact; nothing is shared by texts that begin alike, because
         the tower attends in both directions.
         """
-        return self._in_joint_space(self._packed_text_tower.encode(embeddings, end))
+        return self._in_joint_space(self._text_tower.encode(embeddings, end))
 
     def encode_with_context(
         self,
@@ -190,7 +190,7 @@ class EmbeddedBackbone:
     ) -> Float[Tensor, "*run text dim"]:
         """The same behind shared context; see `medvip.backbones.protocol.encode_with_context`."""
         runs = context if context.ndim == 3 else context[None]
-        sentences = self._packed_text_tower.encode_with_context(runs, tokens, end)
+        sentences = self._text_tower.encode_with_context(runs, tokens, end)
         return self._in_joint_space(sentences if context.ndim == 3 else sentences[0])
 
     def _in_joint_space(self, sentences: Float[Tensor, "*text 384"]) -> Float[Tensor, "*text dim"]:
@@ -210,18 +210,8 @@ class EmbeddedBackbone:
         return OnnxFeatures(load_image_tower(self._image_weights), torch.get_num_threads())
 
     @cached_property
-    def _text_tower(self) -> Any:
-        from transformers import BertModel
-
-        from medvip.backbones.huggingface import quiet_loading
-
-        with quiet_loading():
-            tower: Any = BertModel.from_pretrained(self._text_folder, add_pooling_layer=False)
-        return tower.eval().requires_grad_(False).to(self.device)
-
-    @cached_property
-    def _packed_text_tower(self) -> BertText:
-        return BertText(self._text_tower)
+    def _text_tower(self) -> BertText:
+        return BertText.from_folder(self._text_folder, self.device)
 
     @cached_property
     def _tokenizer(self):
@@ -244,24 +234,10 @@ class EmbeddedBackbone:
             for start in range(0, len(texts), 32):
                 ids, end = self.tokenize([texts[index] for index in order[start : start + 32]])
                 ids, end = ids[:, : self.context_length], end.clamp(max=self.context_length - 1)
-                mask = _up_to(end, ids.shape[1])
-                states = self._text_tower(input_ids=ids, attention_mask=mask).last_hidden_state
-                vectors.append(_masked_mean(states, mask))
+                vectors.append(self._text_tower.encode(self.embed_tokens(ids), end))
                 advance(len(ids))
         back = torch.tensor(order, device=self.device).argsort()
         return nn.functional.normalize(torch.cat(vectors)[back], dim=-1)
-
-
-def _up_to(end: Int[Tensor, " text"], length: int) -> Bool[Tensor, "text token"]:
-    """True from the start to each text's end position."""
-    return torch.arange(length, device=end.device) <= end[:, None]
-
-
-def _masked_mean(
-    states: Float[Tensor, "text token width"], mask: Bool[Tensor, "text token"]
-) -> Float[Tensor, "text width"]:
-    weights = mask[..., None].to(states.dtype)
-    return (states * weights).sum(1) / weights.sum(1)
 
 
 def _package_folder(package: str) -> Path:

@@ -5,7 +5,7 @@ For the way there, and, turned, for the way back; see `medvip.products`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -58,7 +58,14 @@ class FrozenLinear:
         return multiply(gradient, self._back)
 
 
-def side_by_side(*layers: nn.Linear) -> FrozenLinear:
+class Affine(NamedTuple):
+    """Weight [out, in] and bias [out] of a linear layer that is no module."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+def side_by_side(*layers: nn.Linear | Affine) -> FrozenLinear:
     """Several layers on the same rows as one; one alone as it is."""
     if len(layers) == 1:
         return FrozenLinear(layers[0].weight, layers[0].bias)

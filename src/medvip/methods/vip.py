@@ -31,7 +31,7 @@ from medvip.methods.prompt_method import PromptMethod
 from medvip.methods.prompts import padded, places_by_class, require_fitting, require_symptoms
 from medvip.methods.zero_shot import cosine
 from medvip.symptoms import SymptomSet
-from medvip.training import RECIPES, Prompted, Recipe
+from medvip.training import RECIPES, Prompted, Recipe, go_back
 
 
 class PromptedSymptoms(Prompted):
@@ -113,10 +113,9 @@ class PromptedClassifier(PromptedSymptoms):
         self._calls += 1
         merged = self.merge_prompt.merged(*self._reused)
         loss, gradient = cross_entropy_of_cosines(images, labels, merged.class_vectors, self._scale)
-        if encoded is not None and encoded.requires_grad:
-            encoded.backward(merged.back(gradient, to_symptoms=True))
-        else:
-            merged.back(gradient, to_symptoms=False)
+        by_symptoms = merged.back(gradient, to_symptoms=encoded is not None and encoded.requires_grad)
+        if encoded is not None and by_symptoms is not None:
+            go_back(encoded, by_symptoms)
         return loss
 
     def _encodes_now(self) -> bool:

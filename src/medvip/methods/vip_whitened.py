@@ -39,6 +39,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from medvip.backbones import Backbone
 from medvip.errors import NotFittedError, UsageError
@@ -202,15 +203,17 @@ class ViPWhitened:
         """Turns of the solver and of the context prompt."""
         if not self.context:
             return
-        optimizer = torch.optim.Adam([prompts.context_prompt], lr=CONTEXT_RATE)
+        context = prompts.context_prompt
+        moments, steps = (torch.zeros_like(context), torch.zeros_like(context)), torch.zeros(())
         for turn in range(1, ROUNDS + 1):
             symptoms = self._read(prompts, slope)
             numbers = symptoms.detach().numpy()
             objective = problem.solve(numbers, ITERATIONS).objective
             self.history.append({"round": turn, "objective": objective})
-            optimizer.zero_grad()
-            (symptoms * torch.from_numpy(problem.slope(numbers))).sum().backward()
-            optimizer.step()
+            (slope_of_context,) = torch.autograd.grad(
+                (symptoms * torch.from_numpy(problem.slope(numbers))).sum(), context
+            )
+            _step_of_adam(context, slope_of_context, moments, steps)
 
     @staticmethod
     def _read(prompts: PromptedSymptoms, slope: Float[Tensor, " dim"]) -> Float[Tensor, "text dim"]:
@@ -245,6 +248,30 @@ class ViPWhitened:
             "image_power": torch.tensor(self.power, dtype=torch.float64),
         }
         return self.load_state(classes, state)
+
+
+@torch.no_grad()
+def _step_of_adam(
+    parameter: Tensor, gradient: Tensor, moments: tuple[Tensor, Tensor], steps: Float[Tensor, ""]
+) -> None:
+    """By torch's Adam in its functional form, as in `FewRowsSGD`: its class imports torch's compiler."""
+    first, second = moments
+    adam(
+        [parameter],
+        [gradient],
+        [first],
+        [second],
+        [],
+        [steps],
+        foreach=False,
+        amsgrad=False,
+        beta1=0.9,
+        beta2=0.999,
+        lr=CONTEXT_RATE,
+        weight_decay=0.0,
+        eps=1e-8,
+        maximize=False,
+    )
 
 
 def _require(holds: bool, option: str, value: Any, fix: str) -> None:

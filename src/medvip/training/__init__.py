@@ -1,6 +1,6 @@
 """One loop for all that learns: recipes, seeds, model selection."""
 
-from medvip.training.encoded_once import Prompted
+from medvip.training.encoded_once import Prompted, go_back
 from medvip.training.few_rows import FewRows
 from medvip.training.loop import Training, train_model, train_together
 from medvip.training.recipe import RECIPES, Recipe, get_recipe
@@ -12,6 +12,7 @@ __all__ = [
     "Recipe",
     "Training",
     "get_recipe",
+    "go_back",
     "train_model",
     "train_together",
 ]

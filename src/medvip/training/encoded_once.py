@@ -9,6 +9,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
+def go_back(made: Float[Tensor, "*made"], gradient: Float[Tensor, "*made"]) -> None:
+    """Leave gradients in all that `made` was made of.
+
+    As ``made.backward(gradient)``, which imports a computer algebra system when it is first called.
+    """
+    (made * gradient).sum().backward()
+
+
 class EncodedOnce:
     """Encodes again only where the learned vectors have changed since.
 

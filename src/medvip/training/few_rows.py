@@ -13,12 +13,14 @@ it, X X^T and itself. The matrix learns of those steps all at once, see `SameRow
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.optim.sgd import sgd
 
 from medvip.products import multiply
 
@@ -207,15 +209,25 @@ class _Combination:
         self.factor.mul_(scale).add_(other.factor, alpha=times)
 
 
-class FewRowsSGD(torch.optim.SGD):
+class FewRowsSGD:
     """SGD with momentum and weight decay that takes gradients of `FewRows` layers as factors.
+
+    All others go through torch's own SGD in its functional form: to make one of torch's optimisers
+    imports its compiler, which takes longer than some fits.
 
     Parameters
     ----------
     model
         Whose `FewRows` layers to ask for factors, until `release` is called.
-    parameters, settings
+    parameters
+        To learn, or groups of them with settings of their own, as `torch.optim.SGD` takes them.
+    lr, momentum, weight_decay
         As of `torch.optim.SGD`.
+
+    Attributes
+    ----------
+    param_groups
+        Parameters and their settings, which can be changed between steps.
 
     Examples
     --------
@@ -228,11 +240,28 @@ class FewRowsSGD(torch.optim.SGD):
     ([[0.8999999761581421, 0.0], [-0.10000000149011612, 1.0]], None)
     """
 
-    def __init__(self, model: nn.Module, parameters: Any, **settings: Any) -> None:
-        super().__init__(parameters, fused=True, **settings)  # one pass over the others, instead of four
-        group_of = {weight: group for group in self.param_groups for weight in group["params"]}
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        settings, given = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}, list(parameters)
+        groups: Any = given if given and isinstance(given[0], dict) else [{"params": given}]
+        self.param_groups: list[dict[str, Any]] = [
+            settings | group | {"params": list(group["params"])} for group in groups
+        ]
+        self._momenta = {
+            parameter: torch.zeros_like(parameter, requires_grad=False)
+            for group in self.param_groups
+            for parameter in group["params"]
+        }
+        group_of = {parameter: group for group in self.param_groups for parameter in group["params"]}
         self._layers = [
-            (layer, torch.zeros_like(layer.weight), group_of[layer.weight])
+            (layer, self._momenta[layer.weight], group_of[layer.weight])
             for layer in model.modules()
             if isinstance(layer, FewRows) and layer.weight in group_of
         ]
@@ -250,15 +279,16 @@ class FewRowsSGD(torch.optim.SGD):
         for layer, _, _ in self._layers:
             layer.factors = None
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
+    def zero_grad(self) -> None:
         """Forget gradients and factors."""
-        super().zero_grad(set_to_none)
+        for parameter in self._momenta:
+            parameter.grad = None
         for layer, _, _ in self._layers:
             if layer.factors:
                 layer.factors.clear()
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self) -> None:
         """One step; what has no gradient stays as it is."""
         for layer, momentum, group in self._layers:  # first: rows may themselves be learned
             if not layer.factors:
@@ -275,10 +305,23 @@ class FewRowsSGD(torch.optim.SGD):
             momentum.mul_(group["momentum"]).add_(layer.weight, alpha=group["weight_decay"])
             momentum.addmm_(gradients.T, rows)
             layer.weight.add_(momentum, alpha=-group["lr"])
-        super().step(closure)
-        torch.autograd.graph.increment_version(self._others_changed())
+        for group in self.param_groups:
+            self._step_of_others(group)
 
-    def _others_changed(self) -> list[Tensor]:
-        """What torch's fused step has just changed without counting it as a change."""
-        every = (parameter for group in self.param_groups for parameter in group["params"])
-        return [parameter for parameter in every if parameter.grad is not None]
+    def _step_of_others(self, group: dict[str, Any]) -> None:
+        changed = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if not changed:
+            return
+        sgd(
+            changed,
+            [parameter.grad for parameter in changed],
+            [self._momenta[parameter] for parameter in changed],
+            fused=True,  # one pass instead of four
+            lr=group["lr"],
+            momentum=group["momentum"],
+            weight_decay=group["weight_decay"],
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
+        torch.autograd.graph.increment_version(changed)  # which a fused step does not

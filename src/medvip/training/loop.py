@@ -149,7 +149,7 @@ def _steps(training: Training, advance: Callable[..., None]) -> Steps:
 def _one_epoch(
     model: nn.Module,
     train: Table,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | FewRowsSGD,
     learning_rate: float,
     batch_size: int,
     generator: torch.Generator,
@@ -240,7 +240,7 @@ def _score(entry: dict[str, Any], recipe: Recipe) -> tuple[float, ...]:
             return (entry["val_accuracy"],)
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer | FewRowsSGD:
     of_model = getattr(model, "parameter_groups", None)
     parameters = of_model() if of_model else [p for p in model.parameters() if p.requires_grad]
     if recipe.optimizer == "adamw":

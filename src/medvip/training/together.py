@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from medvip.training.encoded_once import Prompted
+from medvip.training.encoded_once import Prompted, go_back
 
 Wish = Literal["encode", "gradient"]
 ENCODE: Wish = "encode"
@@ -70,9 +70,8 @@ class Together:
     def _go_back(self) -> None:
         for made, ends in self._made:
             if any(end.grad is not None for end in ends):
-                made.backward(
-                    torch.stack([torch.zeros_like(end) if end.grad is None else end.grad for end in ends])
-                )
+                gradients = [torch.zeros_like(end) if end.grad is None else end.grad for end in ends]
+                go_back(made, torch.stack(gradients))
         self._made.clear()
         for run in self._runs:
             run.end = None
