@@ -20,7 +20,9 @@ def multiply(
     bias: Float[Tensor, " out"] | None = None,
     add: Float[Tensor, "row out"] | None = None,
 ) -> Float[Tensor, "row out"]:
-    """`rows` W^T + `bias` + `add`, without gradients; the weight as it is, or from `packed`.
+    """`rows` W^T + `bias` + `add`; the weight as it is, or from `packed`.
+
+    What comes of it has no way back: for where gradients are off, or are written down.
 
     Examples
     --------
@@ -60,8 +62,9 @@ def _has_onednn() -> bool:
     """
     if not torch.backends.mkldnn.is_available():
         return False
-    weight, rows = torch.arange(12.0).reshape(3, 4), torch.ones(2, 4)
-    bias, add = torch.ones(3), torch.ones(2, 3)
+    plain = {"dtype": torch.float32, "device": "cpu"}
+    weight, rows = torch.arange(12, **plain).reshape(3, 4), torch.ones(2, 4, **plain)
+    bias, add = torch.ones(3, **plain), torch.ones(2, 3, **plain)
     try:
         ways = weight, weight.T.contiguous().T, _pack(weight)
         found = [_multiply(rows, way, bias, add) for way in ways]

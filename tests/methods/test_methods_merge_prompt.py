@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from medvip.methods.merge_prompt import MergePrompt, cross_entropy_of_cosines
+from medvip.training import FewRows
 from medvip.training.few_rows import FewRowsSGD
 
 SCALE = 7.0
@@ -107,9 +108,20 @@ def test_many_steps_are_those_of_sgd_on_the_equations(constant: bool) -> None:
         torch.testing.assert_close(parameter, other, rtol=1e-8, atol=1e-10)
 
 
-def test_what_is_not_wanted_is_not_computed() -> None:
+def test_what_is_not_wanted_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     merge, symptoms, present, *_ = made_up([2, 1], 3, 2, seed=0)
-    merged = merge.merged(symptoms.detach(), present)
-    assert merged.back(torch.ones(2, 3, dtype=torch.double), to_symptoms=False) is None
-    torch.testing.assert_close(merged.class_vectors, merge(symptoms, present).detach())
-    assert not merged.class_vectors.requires_grad
+    ways_back, back = [], FewRows.back
+    monkeypatch.setattr(FewRows, "back", lambda self, given: ways_back.append(self) or back(self, given))
+    for wanted, through in ((False, 1), (True, 2)):
+        ways_back.clear()
+        merged = merge.merged(symptoms.detach(), present)
+        by_symptoms = merged.back(torch.ones(2, 3, dtype=torch.double), to_symptoms=wanted)
+        assert (by_symptoms is None, len(ways_back)) == (not wanted, through)
+    assert by_symptoms[~present].abs().max() == 0  # where no symptom stands
+
+
+def test_class_vectors_are_those_of_forward() -> None:
+    merge, symptoms, present, *_ = made_up([2, 1], 3, 2, seed=0)
+    found = merge.merged(symptoms.detach(), present).class_vectors
+    torch.testing.assert_close(found, merge(symptoms, present).detach())
+    assert not found.requires_grad

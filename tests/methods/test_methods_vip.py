@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,9 +27,12 @@ from medvip.errors import NotFittedError, SymptomError, TrainingError, UsageErro
 from medvip.features import FeatureTable, compute_features
 from medvip.images import load_dataset
 from medvip.methods import ViP, create_method
-from medvip.methods.vip import MergePrompt, PromptedClassifier
+from medvip.methods.merge_prompt import MergePrompt
+from medvip.methods.vip import PromptedClassifier
+from medvip.methods.zero_shot import cosine
 from medvip.symptoms import SymptomSet
 from medvip.training import Recipe, get_recipe
+from medvip.training.few_rows import FewRowsSGD
 
 SHORT = Recipe(epochs=3, learning_rate=0.02, batch_size=8, select_by="last")
 CLASSES = ("blue", "green", "red")
@@ -168,6 +172,67 @@ def test_gradients_of_all_that_is_learned_through_the_text_tower(
             moved = [value + sign * step if i == j else value for j, value in enumerate(inputs)]
             losses.append(torch.nn.functional.cross_entropy(outputs(*moved), target).item())
         assert (losses[0] - losses[1]) / 2e-5 == pytest.approx(gradient.norm().item(), rel=1e-4)
+
+
+@pytest.mark.usefixtures("_in_double")
+@pytest.mark.parametrize("context", [0, 3])
+@pytest.mark.parametrize("classes", [CLASSES, CLASSES[:1]])
+def test_the_closed_form_has_the_gradients_of_autograd(
+    classes: tuple[str, ...], context: int, tiny_clip: Path, symptoms: SymptomSet
+) -> None:
+    backbone = load_backbone(str(tiny_clip), device="cpu")
+    backbone._model.double()
+    ours, theirs = (
+        PromptedClassifier(backbone, symptoms.for_classes(CLASSES)[: len(classes)], context, seed=1).double()
+        for _ in range(2)
+    )
+    images, labels = torch.randn(5, backbone.embed_dim), torch.arange(5) % len(classes)
+    loss = torch.nn.functional.cross_entropy(theirs(images), labels)
+    loss.backward()
+    torch.testing.assert_close(ours.train().backward(images, labels), loss.detach())
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        wanted = torch.zeros_like(other) if other.grad is None else other.grad
+        found = torch.zeros_like(mine) if mine.grad is None else mine.grad
+        torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.usefixtures("_in_double")
+def test_encoding_every_fourth_step_is_plain_sgd_with_symptoms_kept_meanwhile(
+    tiny_clip: Path, symptoms: SymptomSet
+) -> None:
+    backbone = load_backbone(str(tiny_clip), device="cpu")
+    backbone._model.double()
+    texts = symptoms.for_classes(CLASSES)
+    ours = PromptedClassifier(backbone, texts, 3, seed=1, text_every=4).double()
+    theirs = PromptedClassifier(backbone, texts, 3, seed=1).double()
+    how = {"lr": 0.003, "momentum": 0.9, "weight_decay": 0.01}
+    mine = FewRowsSGD(ours, ours.parameters(), **how)
+    plain = torch.optim.SGD(theirs.parameters(), **how)
+    random = torch.Generator().manual_seed(0)
+    kept = torch.empty(0)
+    for step in range(19):
+        images = torch.randn(5, backbone.embed_dim, generator=random)
+        labels = torch.randint(len(CLASSES), (5,), generator=random)
+        mine.zero_grad()
+        ours.train().backward(images, labels)
+        mine.step()
+        plain.zero_grad()
+        vectors = backbone.encode_with_context(theirs.context_prompt, theirs.tokens, theirs.end)
+        encoded = torch.nn.utils.rnn.pad_sequence(
+            vectors.split([len(of_class) for of_class in texts]), batch_first=True
+        )
+        kept = encoded if step % 4 == 0 else kept.detach()
+        class_vectors = theirs.merge_prompt(kept, theirs.present)
+        logits = math.exp(backbone.logit_scale) * cosine(images, class_vectors)
+        torch.nn.functional.cross_entropy(logits, labels).backward()
+        plain.step()
+        if step == 7:  # a validation in between
+            mine.settle()
+            with torch.no_grad():
+                ours.eval()(images)
+    mine.release()
+    for found, wanted in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-8)
 
 
 class StubBackbone:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,9 +113,79 @@ def test_rows_that_stay_the_same_do_not_go_through_the_matrix() -> None:
         lagging = layer.weight.detach().clone()
     after_one = before - 0.1 * 2 * (rows @ before.T).T @ rows
     torch.testing.assert_close(lagging, after_one)
-    rows.mul_(2)  # no longer what it was
-    torch.testing.assert_close(layer(rows), rows @ layer.weight.T)
+    layer.settle()
     assert not torch.allclose(layer.weight, after_one)
+
+
+def test_rows_that_are_changed_in_place_are_others() -> None:
+    torch.manual_seed(0)
+    layer, rows = FewRows(6, 5).double(), torch.randn(3, 6, dtype=torch.double)
+    reference = copy.deepcopy(layer)
+    how = {"lr": 0.02, "momentum": 0.9}
+    mine, theirs = (
+        FewRowsSGD(layer, layer.parameters(), **how),
+        torch.optim.SGD(reference.parameters(), **how),
+    )
+    for step in range(8):
+        if step == 5:
+            rows.mul_(0.5)
+        for one, optimizer in ((layer, mine), (reference, theirs)):
+            optimizer.zero_grad()
+            one(rows).square().sum().backward()
+            optimizer.step()
+    mine.release()
+    torch.testing.assert_close(layer.weight, reference.weight, rtol=1e-10, atol=1e-12)
+
+
+def lagging_layer() -> FewRows:
+    """Its weight is two steps behind."""
+    layer, rows = FewRows(6, 5).double(), torch.ones(3, 6, dtype=torch.double)
+    optimizer = FewRowsSGD(layer, layer.parameters(), lr=0.02)
+    for _ in range(3):
+        optimizer.zero_grad()
+        layer(rows).square().sum().backward()
+        optimizer.step()
+    assert layer.same is not None
+    return layer
+
+
+def test_whatever_is_asked_of_a_lagging_layer_is_answered_by_its_true_weight() -> None:
+    gradient, others = torch.randn(3, 5, dtype=torch.double), torch.randn(3, 6, dtype=torch.double)
+    true = lagging_layer()
+    torch.manual_seed(1)
+    true = lagging_layer()
+    true.settle()
+    for ask, wanted in (
+        (lambda layer: layer.back(gradient), gradient @ true.weight),
+        (lambda layer: layer.product(others), others @ true.weight.T),
+        (lambda layer: layer(others[0]), true.weight @ others[0]),
+    ):
+        torch.manual_seed(1)
+        torch.testing.assert_close(ask(lagging_layer()), wanted)
+
+
+def test_a_lagging_weight_that_somebody_changes_is_refused() -> None:
+    layer = lagging_layer()
+    with torch.no_grad():
+        layer.weight.mul_(2)
+    with pytest.raises(RuntimeError, match="lagged behind"):
+        layer.settle()
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_a_single_row_is_no_list(gradients: bool) -> None:
+    layer = FewRows(6, 5)
+    FewRowsSGD(layer, layer.parameters(), lr=0.1)
+    with torch.set_grad_enabled(gradients):
+        assert layer(torch.ones(6)).shape == (5,)
+
+
+def test_parameters_are_taken_as_torchs_own_sgd_takes_them() -> None:
+    layer = FewRows(2, 2)
+    (group,) = FewRowsSGD(layer, [{"params": layer.weight, "lr": 0.5}], lr=0.1).param_groups
+    assert (group["params"], group["lr"]) == ([layer.weight], 0.5)
+    with pytest.raises(ValueError, match="twice"):
+        FewRowsSGD(layer, [layer.weight, layer.weight], lr=0.1)
 
 
 def test_no_gradient_is_ever_written_down() -> None:

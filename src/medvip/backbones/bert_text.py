@@ -43,16 +43,8 @@ class BertText:
     """
 
     def __init__(self, weights: Mapping[str, Tensor], *, heads: int, epsilon: float) -> None:
-        own = Weights(weights, epsilon)
         self.words: Float[Tensor, "word width"] = weights["embeddings.word_embeddings.weight"]
-        self._positions = (
-            weights["embeddings.position_embeddings.weight"]
-            + weights["embeddings.token_type_embeddings.weight"][0]
-        )
-        self._heads, self._norm = heads, own.norm("embeddings.LayerNorm")
-        numbers = {name.split(".")[2] for name in weights if name.startswith("encoder.layer.")}
-        self._layers = [Layer(own, f"encoder.layer.{number}") for number in sorted(numbers, key=int)]
-        self._known = KeptTexts(lambda tokens, end: Known(self, end))
+        self._weights, self._known = Weights(Named(weights, epsilon), heads), KeptTexts[Known]()
 
     @classmethod
     def from_folder(cls, folder: Path, device: torch.device) -> BertText:
@@ -62,9 +54,12 @@ class BertText:
         ------
         ValueError
             It is a model of another kind.
+        OSError, KeyError
+            A file or a weight is missing.
         """
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kind = [config.get(name) for name in ("model_type", "hidden_act", "position_embedding_type")]
+        positions = config.get("position_embedding_type", "absolute")
+        kind = [config["model_type"], config["hidden_act"], positions]
         if kind != ["bert", "gelu", "absolute"]:
             raise ValueError(f"{folder} has no BERT with GELU and absolute positions: {kind}")
         weights = load_file(folder / "model.safetensors", device=str(device))
@@ -81,9 +76,8 @@ class BertText:
         lengths = end + 1
         parts = parts_of_rows(lengths.tolist(), ROWS_AT_ONCE)
         learning = torch.is_grad_enabled() and embeddings.requires_grad
-        return torch.cat(
-            in_parts([(self._means, embeddings[part], lengths[part]) for part in parts], learning)
-        )
+        means = self._weights.means
+        return torch.cat(in_parts([(means, embeddings[part], lengths[part]) for part in parts], learning))
 
     def encode_with_context(
         self,
@@ -96,28 +90,54 @@ class BertText:
         `tokens` and `end` are those of the texts without context. What follows from them alone is
         kept as long as `tokens` is.
         """
-        runs, length, _ = context.shape
-        parts = self._known.of(tokens, end).parts(tokens, runs, length)
-        placed = self._norm(context + self._positions[START : START + length])
+        weights, (runs, length, _) = self._weights, context.shape
+        known = self._known.of(tokens, end, lambda: Known(end, weights))
+        parts = known.parts(tokens, runs, length)
+        placed = weights.norm(context + weights.positions[START : START + length])
         learning = torch.is_grad_enabled() and context.requires_grad
         return torch.cat(in_parts([(part.encode, placed) for part in parts], learning), dim=1)
 
-    def _means(
+
+class Weights:
+    """All layers of the tower, and the way through them.
+
+    Attributes
+    ----------
+    positions
+        Vectors that are added to the word embeddings.
+    norm
+        What follows.
+    layers
+        From the first to the last.
+    heads
+        Into how many parts attention cuts each row.
+    """
+
+    def __init__(self, named: Named, heads: int) -> None:
+        self.positions = (
+            named["embeddings.position_embeddings.weight"]
+            + (named["embeddings.token_type_embeddings.weight"][0])
+        )
+        self.norm, self.heads = named.norm("embeddings.LayerNorm"), heads
+        self.layers = [Layer(named, f"encoder.layer.{number}") for number in range(named.layers)]
+
+    def means(
         self, embeddings: Float[Tensor, "text token width"], lengths: Int[Tensor, " text"]
     ) -> Float[Tensor, "text width"]:
-        placed = embeddings + self._positions[: embeddings.shape[1]]
-        states = self._norm(without_padding(placed, lengths))
-        texts = Texts(lengths.tolist(), self._heads, like=states)
-        return self._through(states, self._layers[0].queries_keys_values(states), texts)
+        """Of texts given as word embeddings."""
+        placed = embeddings + self.positions[: embeddings.shape[1]]
+        states = self.norm(without_padding(placed, lengths))
+        texts = Texts(lengths.tolist(), self.heads, like=states)
+        return self.through(states, self.layers[0].queries_keys_values(states), texts)
 
-    def _through(
+    def through(
         self,
         states: Float[Tensor, "row width"],
         first: Float[Tensor, "row three_widths"],
         texts: Texts,
     ) -> Float[Tensor, "text width"]:
         """Means of texts whose rows, and the first layer's queries, keys and values of these, are there."""
-        for index, layer in enumerate(self._layers):
+        for index, layer in enumerate(self.layers):
             wide = first if index == 0 else layer.queries_keys_values(states)
             found = attend(wide.view(-1, states.shape[1]), texts.rows.every_row)
             states = layer.finish(found, states)
@@ -152,8 +172,8 @@ class Part(NamedTuple):
 
     Attributes
     ----------
-    tower
-        Whose layers they go through.
+    weights
+        Of the tower.
     texts
         Their rows, context included, of all runs.
     states, first
@@ -162,16 +182,16 @@ class Part(NamedTuple):
         Of each row of a run: which of its own rows it is, or, counted on from these, which of the context.
     """
 
-    tower: BertText
+    weights: Weights
     texts: Texts
     states: Float[Tensor, "row width"]
     first: Float[Tensor, "row three_widths"]
     order: Int[Tensor, " row_and_context"]
 
     def encode(self, context: Float[Tensor, "run context width"]) -> Float[Tensor, "run text width"]:
-        """Means of these texts behind the context of each run, whose rows are given as they are added."""
+        """Means of these texts behind the context of each run, with positions added, and normalised."""
         runs = len(context)
-        of_context = self.tower._layers[0].queries_keys_values(context.flatten(0, 1))
+        of_context = self.weights.layers[0].queries_keys_values(context.flatten(0, 1))
         states, first = (
             torch.cat([own.expand(runs, -1, -1), new], dim=1).index_select(1, self.order).flatten(0, 1)
             for own, new in (
@@ -179,54 +199,62 @@ class Part(NamedTuple):
                 (self.first, of_context.unflatten(0, context.shape[:2])),
             )
         )
-        return self.tower._through(states, first, self.texts).unflatten(0, (runs, -1))
+        return self.weights.through(states, first, self.texts).unflatten(0, (runs, -1))
 
 
 class Known:
-    """What follows from texts alone, whatever the context says."""
+    """What follows from texts alone, whatever the context says.
 
-    def __init__(self, tower: BertText, end: Int[Tensor, " text"]) -> None:
-        self._tower = tower
+    It does not hold the texts' tokens: it is kept as long as these are there.
+    """
+
+    def __init__(self, end: Int[Tensor, " text"], weights: Weights) -> None:
+        self._weights = weights
         self._lengths: list[int] = (end + 1).tolist()
         self._parts: dict[tuple[int, int], list[Part]] = {}
 
     @torch.no_grad()
-    def parts(self, tokens: Float[Tensor, "text token width"], runs: int, context: int) -> list[Part]:
-        """All texts, in parts of at most `ROWS_AT_ONCE` rows (or one text)."""
-        if (runs, context) not in self._parts:
-            lengths = [runs * (length + context) for length in self._lengths]
-            self._parts[runs, context] = [
-                self._part(tokens[texts], self._lengths[texts], runs, context)
-                for texts in parts_of_rows(lengths, ROWS_AT_ONCE)
+    def parts(self, tokens: Float[Tensor, "text token width"], runs: int, length: int) -> list[Part]:
+        """All texts behind `length` context vectors, in parts of at most `ROWS_AT_ONCE` rows (or one text)."""
+        if (runs, length) not in self._parts:
+            rows = [runs * (own + length) for own in self._lengths]
+            self._parts[runs, length] = [
+                self._part(tokens[texts], self._lengths[texts], runs, length)
+                for texts in parts_of_rows(rows, ROWS_AT_ONCE)
             ]
-        return self._parts[runs, context]
+        return self._parts[runs, length]
 
     def _part(
-        self, tokens: Float[Tensor, "text token width"], lengths: list[int], runs: int, context: int
+        self, tokens: Float[Tensor, "text token width"], lengths: list[int], runs: int, length: int
     ) -> Part:
-        tower, places = self._tower, torch.arange(tokens.shape[1], device=tokens.device)
-        places[START:] += context
-        placed = tokens + tower._positions[places]
-        states = tower._norm(without_padding(placed, torch.tensor(lengths, device=tokens.device)))
-        order, rows = [], 0
-        for length in lengths:
-            own = list(range(rows, rows + length))
-            order += [*own[:START], *range(sum(lengths), sum(lengths) + context), *own[START:]]
-            rows += length
+        weights, device = self._weights, tokens.device
+        places = torch.arange(tokens.shape[1], device=device)
+        places[START:] += length
+        states = weights.norm(
+            without_padding(tokens + weights.positions[places], torch.tensor(lengths, device=device))
+        )
+        context, order, rows = range(sum(lengths), sum(lengths) + length), [], 0
+        for own in lengths:
+            order += [*range(rows, rows + START), *context, *range(rows + START, rows + own)]
+            rows += own
         return Part(
-            tower,
-            Texts([length + context for length in lengths] * runs, tower._heads, like=states),
+            weights,
+            Texts([own + length for own in lengths] * runs, weights.heads, like=states),
             states,
-            tower._layers[0].queries_keys_values(states),
-            torch.tensor(order, device=tokens.device),
+            weights.layers[0].queries_keys_values(states),
+            torch.tensor(order, device=device),
         )
 
 
-class Weights:
+class Named:
     """Parts of a `BertModel` by the names that they have there."""
 
     def __init__(self, weights: Mapping[str, Tensor], epsilon: float) -> None:
         self._weights, self._epsilon = weights, epsilon
+        self.layers = len({name.split(".")[2] for name in weights if name.startswith("encoder.layer.")})
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._weights[name]
 
     def linear(self, *names: str) -> FrozenLinear:
         """Linear layers on the same rows, side by side."""
@@ -244,22 +272,22 @@ class Weights:
         )
 
     def _both(self, name: str) -> tuple[Tensor, Tensor]:
-        return self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
+        return self[f"{name}.weight"], self[f"{name}.bias"]
 
 
 class Layer:
     """One layer's frozen weights."""
 
-    def __init__(self, weights: Weights, name: str) -> None:
+    def __init__(self, named: Named, name: str) -> None:
         attention = f"{name}.attention"
-        self._queries_keys_values = weights.linear(
+        self._queries_keys_values = named.linear(
             *(f"{attention}.self.{part}" for part in ("query", "key", "value"))
         )
-        self._out = weights.linear(f"{attention}.output.dense")
-        self._out_norm = weights.norm(f"{attention}.output.LayerNorm")
-        self._wider = weights.linear(f"{name}.intermediate.dense")
-        self._narrower = weights.linear(f"{name}.output.dense")
-        self._norm = weights.norm(f"{name}.output.LayerNorm")
+        self._out = named.linear(f"{attention}.output.dense")
+        self._out_norm = named.norm(f"{attention}.output.LayerNorm")
+        self._wider = named.linear(f"{name}.intermediate.dense")
+        self._narrower = named.linear(f"{name}.output.dense")
+        self._norm = named.norm(f"{name}.output.LayerNorm")
 
     def queries_keys_values(self, states: Float[Tensor, "row width"]) -> Float[Tensor, "row three_widths"]:
         """Of each row, side by side."""

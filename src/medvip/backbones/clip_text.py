@@ -48,7 +48,7 @@ class ClipText:
     def __init__(self, tower: Any, projection: nn.Linear) -> None:
         self._tower, self._projection = tower, projection
         self._weights: Weights | None = None
-        self._known = KeptTexts(lambda tokens, end: Known(tokens, end, self._read()))
+        self._known = KeptTexts[Known]()
 
     def encode(
         self, embeddings: Float[Tensor, "text token token_dim"], end: Int[Tensor, " text"]
@@ -77,7 +77,8 @@ class ClipText:
         kept as long as `tokens` is.
         """
         weights, (runs, length) = self._read(), context.shape[:2]
-        parts = self._known.of(tokens, end).parts(tokens, runs, length)
+        known = self._known.of(tokens, end, lambda: Known(tokens, end, weights))
+        parts = known.parts(tokens, runs, length)
         placed = context + weights.positions[START : START + length]
         learning = torch.is_grad_enabled() and context.requires_grad
         return torch.cat(in_parts([(part.encode, placed) for part in parts], learning), dim=1)
@@ -86,7 +87,7 @@ class ClipText:
         now = self._projection.weight
         if self._weights is None or (self._weights.dtype, self._weights.device) != (now.dtype, now.device):
             self._weights = Weights(self._tower, self._projection)
-            self._known = KeptTexts(lambda tokens, end: Known(tokens, end, self._read()))
+            self._known = KeptTexts[Known]()
         return self._weights
 
 

@@ -16,34 +16,37 @@ Made = TypeVar("Made")
 class KeptTexts(Generic[Made]):
     """Keeps what was made of texts as long as their tokens are there and unchanged.
 
-    Parameters
-    ----------
-    make
-        From embedded tokens [text, token, token_dim] and end positions [text].
+    What is made must not hold the tokens themselves, or they are never let go.
 
     Examples
     --------
-    >>> tokens, end, made = torch.ones(2, 3, 4), torch.tensor([2, 1]), []
-    >>> kept = KeptTexts(lambda tokens, end: made.append(1) or len(made))
-    >>> [kept.of(tokens, end), kept.of(tokens, end), kept.of(tokens.mul_(2), end), len(kept)]
-    [1, 1, 2, 1]
+    >>> tokens, end, made, kept = torch.ones(2, 3, 4), torch.tensor([2, 1]), [], KeptTexts()
+    >>> def make():
+    ...     made.append(1)
+    ...     return len(made)
+    >>> kept.of(tokens, end, make), kept.of(tokens, end, make), kept.of(tokens.mul_(2), end, make)
+    (1, 1, 2)
     """
 
-    def __init__(self, make: Callable[[Tensor, Tensor], Made]) -> None:
-        self._make = make
+    def __init__(self) -> None:
         self._made: Any = WeakTensorKeyDictionary()
 
     def __len__(self) -> int:
         return len(self._made)
 
     @torch.no_grad()
-    def of(self, tokens: Float[Tensor, "text token token_dim"], end: Int[Tensor, " text"]) -> Made:
-        """What was made of these, or is made now."""
-        versions = tokens._version, end._version
+    def of(
+        self,
+        tokens: Float[Tensor, "text token token_dim"],
+        end: Int[Tensor, " text"],
+        make: Callable[[], Made],
+    ) -> Made:
+        """What was made of these embedded tokens and end positions, or is made now."""
         if tokens in self._made:
-            made, its_end, its_versions = self._made[tokens]
-            if its_versions == versions and (its_end is end or torch.equal(its_end, end)):
+            made, version, its_end, its_version = self._made[tokens]
+            unchanged = tokens._version == version and its_end._version == its_version
+            if unchanged and (its_end is end or torch.equal(its_end, end)):
                 return made
-        made = self._make(tokens, end)
-        self._made[tokens] = made, end, versions
+        made = make()
+        self._made[tokens] = made, tokens._version, end, end._version
         return made

@@ -188,7 +188,8 @@ def encode_with_context(
 
     ViP's context prompt: [start, p_1 ... p_M, symptom, end]. A backbone whose text tower is causal
     (CLIP) computes the context once for all texts. In one that attends in both directions (SigLIP,
-    the embedded one) context looks different in front of each text, and is computed with each.
+    the embedded one) context looks different in front of each text, and is computed with each from the
+    first attention on.
 
     Parameters
     ----------

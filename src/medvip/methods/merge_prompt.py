@@ -2,13 +2,15 @@
 
 From the encoded symptoms T [symptom, dim] of a class and its learned vector g [dim],
 
-    s = g + a T,    a = softmax(q K^T / sqrt(dim)),    q = g W_q,    K = T W_k.
+    s = g + a T,    a = softmax(z / sqrt(dim)),    z = q K^T,    q = g W_q,    K = T W_k.
 
 With s' the gradient by s, those by the others are
 
-    a' = s' T^T,      z' = a (a' - a a'^T) / sqrt(dim)    (z: what softmax is taken of),
+    a' = s' T^T,      z' = a (a' - a a'^T) / sqrt(dim),
     q' = z' K,        K' = z'^T q,
     g' = s' + q' W_q^T,    T' = a^T s' + K' W_k^T,    W_q' = g^T q',    W_k' = T^T K'.
+
+A linear layer's weight is W_q or W_k turned.
 
 A training step here is so small that autograd's bookkeeping would take longer than its arithmetic.
 """
@@ -22,14 +24,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from medvip.training import FewRows
+from medvip.training import FewRows, add_gradient
 
 INITIAL_STD = 0.02
 """Of context and class vectors (reference code)."""
 
 
 class MergePrompt(nn.Module):
-    """One vector a class from its symptoms: s = g + softmax((g W_q)(T W_k)^T / sqrt(dim)) T.
+    """One vector a class from its symptoms, by attention.
 
     Sized by the width of the joint space, which symptoms and images share; a text tower's own
     width may differ. W_q and W_k are shared by all classes. There is no value projection.
@@ -59,7 +61,7 @@ class MergePrompt(nn.Module):
     def merged(
         self, symptoms: Float[Tensor, "class symptom dim"], present: Bool[Tensor, "class symptom"]
     ) -> Merged:
-        """The same with the way back by closed form, before the next step changes anything."""
+        """The class vectors, and what `Merged.back` needs; go back before the next step, which changes it."""
         query_rows, key_rows = self.query_projection.rows(self.query), self.key_projection.rows(symptoms)
         queries = self.query_projection.product(query_rows)
         keys = self.key_projection.product(key_rows).view_as(symptoms)
@@ -107,7 +109,7 @@ class Merged:
         merge.query_projection.learn(by_queries, self.query_rows)
         merge.key_projection.learn(by_keys, self.key_rows)
         by_query = gradient + merge.query_projection.back(by_queries)
-        merge.query.grad = by_query if merge.query.grad is None else merge.query.grad + by_query
+        add_gradient(merge.query, by_query)
         if not to_symptoms:
             return None
         back = merge.key_projection.back(by_keys).view_as(self.symptoms)
@@ -131,7 +133,7 @@ def cross_entropy_of_cosines(
     >>> gradient[0, 0].item(), gradient[0, 1].item() > 0  # a class vector's length changes nothing
     (0.0, True)
     """
-    images = images.to(class_vectors.device)
+    images, labels = images.to(class_vectors.device), labels.to(class_vectors.device)
     image_lengths = images.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     lengths = class_vectors.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     directions = class_vectors / lengths

@@ -89,7 +89,7 @@ class PromptedClassifier(PromptedSymptoms):
         generator = torch.Generator().manual_seed(seed)
         super().__init__(backbone, symptoms, context, generator)
         self._text_every, self._calls = text_every, 0
-        self._reused: tuple[Float[Tensor, "class symptom dim"], Bool[Tensor, "class symptom"]] | None = None
+        self._reused: Float[Tensor, "class symptom dim"] | None = None
         self.merge_prompt = MergePrompt(len(symptoms), backbone.embed_dim, generator)
         self._scale = math.exp(backbone.logit_scale)
         self.to(backbone.device)
@@ -108,10 +108,10 @@ class PromptedClassifier(PromptedSymptoms):
         """
         encoded = None
         if self._reused is None or self._encodes_now():
-            encoded, present = self.encode_symptoms()
-            self._reused = encoded.detach(), present
+            encoded, _ = self.encode_symptoms()
+            self._reused = encoded.detach()
         self._calls += 1
-        merged = self.merge_prompt.merged(*self._reused)
+        merged = self.merge_prompt.merged(self._reused, self.present)
         loss, gradient = cross_entropy_of_cosines(images, labels, merged.class_vectors, self._scale)
         by_symptoms = merged.back(gradient, to_symptoms=encoded is not None and encoded.requires_grad)
         if encoded is not None and by_symptoms is not None:
@@ -119,7 +119,7 @@ class PromptedClassifier(PromptedSymptoms):
         return loss
 
     def _encodes_now(self) -> bool:
-        return self._calls % self._text_every == 0
+        return len(self.context_prompt) > 0 and self._calls % self._text_every == 0
 
     def to_encode(self) -> Float[Tensor, "context token_dim"] | None:
         """The context prompt at those calls that encode it."""

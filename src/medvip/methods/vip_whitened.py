@@ -210,10 +210,10 @@ class ViPWhitened:
             numbers = symptoms.detach().numpy()
             objective = problem.solve(numbers, ITERATIONS).objective
             self.history.append({"round": turn, "objective": objective})
-            (slope_of_context,) = torch.autograd.grad(
+            (gradient,) = torch.autograd.grad(
                 (symptoms * torch.from_numpy(problem.slope(numbers))).sum(), context
             )
-            _step_of_adam(context, slope_of_context, moments, steps)
+            _step_of_adam(context, gradient, moments, steps)
 
     @staticmethod
     def _read(prompts: PromptedSymptoms, slope: Float[Tensor, " dim"]) -> Float[Tensor, "text dim"]:

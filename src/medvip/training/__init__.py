@@ -1,7 +1,7 @@
 """One loop for all that learns: recipes, seeds, model selection."""
 
 from medvip.training.encoded_once import Prompted, go_back
-from medvip.training.few_rows import FewRows
+from medvip.training.few_rows import FewRows, add_gradient
 from medvip.training.loop import Training, train_model, train_together
 from medvip.training.recipe import RECIPES, Recipe, get_recipe
 
@@ -11,6 +11,7 @@ __all__ = [
     "Prompted",
     "Recipe",
     "Training",
+    "add_gradient",
     "get_recipe",
     "go_back",
     "train_model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,7 +26,8 @@ class EncodedOnce:
     nothing is learned for are encoded once in all. The numbers are the same to the bit.
 
     Whether a tensor has changed is told by torch's count of its changes, so that no device has to
-    be waited for. A fused optimiser of torch does not count; `FewRowsSGD` does.
+    be waited for. Changes through ``.data`` and by a fused optimiser of torch are not counted;
+    those by `FewRowsSGD` are.
 
     Examples
     --------
@@ -41,7 +43,7 @@ class EncodedOnce:
     """
 
     def __init__(self) -> None:
-        self._of: tuple[Float[Tensor, "*learned"], int] | None = None
+        self._of: tuple[Float[Tensor, "*learned"], Any] | None = None
         self._made: Float[Tensor, "*made"] | None = None
         self._fresh = False
 
@@ -61,14 +63,18 @@ class EncodedOnce:
 
     def lacks(self, learned: Float[Tensor, "*learned"]) -> bool:
         """Whether a call now would encode."""
-        if self._of is None or self._of[0] is not learned or self._of[1] != learned._version:
+        if self._of is None or self._of[0] is not learned or self._of[1] != _state(learned):
             return True
         # The way back can be gone once only: a graph that was handed out is not handed out again.
         return torch.is_grad_enabled() and not self._fresh
 
     def put(self, learned: Float[Tensor, "*learned"], made: Float[Tensor, "*made"]) -> None:
         """What was made of the present values of `learned`, by whomever."""
-        self._of, self._made, self._fresh = (learned, learned._version), made, True
+        self._of, self._made, self._fresh = (learned, _state(learned)), made, True
+
+
+def _state(learned: Tensor) -> tuple[int, torch.dtype, torch.device]:
+    return learned._version, learned.dtype, learned.device
 
 
 class Prompted(nn.Module):
@@ -82,7 +88,7 @@ class Prompted(nn.Module):
         self._once = EncodedOnce()
 
     def learned_vectors(self) -> Float[Tensor, "*learned"]:
-        """What is learned in front of the text encoder."""
+        """What is learned in front of the text encoder: the very same tensor each time."""
         raise NotImplementedError
 
     def encode_runs(self, learned: Float[Tensor, "run *learned"]) -> Float[Tensor, "run *made"]:

@@ -31,8 +31,9 @@ ROWS_AT_ONCE = 256
 class FewRows(nn.Linear):
     """A linear layer without bias, for few rows at a time; an ordinary one without `FewRowsSGD`.
 
-    What computes its gradients itself, instead of leaving them to autograd, takes `rows` of its
-    input, their `product`, and with the gradient by that goes `back`, and lets the layer `learn`.
+    Gradients can be left to autograd, or be computed by whoever uses the layer. Then `rows` come
+    first. `product` is what the layer makes of them. From the gradient by the product, `back` gives
+    that by the rows, and `learn` takes down that by the weight.
 
     Attributes
     ----------
@@ -65,29 +66,33 @@ class FewRows(nn.Linear):
         """Input W^T."""
         if not torch.is_grad_enabled():
             self.settle()
-            return multiply(input.flatten(0, -2), self.weight).unflatten(0, input.shape[:-1])
+            product = multiply(input.reshape(-1, self.in_features), self.weight)
+            return product.reshape(*input.shape[:-1], self.out_features)
         if self.factors is None:
             return super().forward(input)
-        return _Product.apply(self.rows(input), self.weight, self).unflatten(0, input.shape[:-1])
+        product = _Product.apply(self.rows(input), self.weight, self)
+        return product.reshape(*input.shape[:-1], self.out_features)
 
     def rows(self, input: Float[Tensor, "*rows in"]) -> Float[Tensor, "row in"]:
         """The input as a list of rows; those of the last time where it is the same constant tensor."""
         if self.factors is not None and self._seen_before(input):
-            self.same = self.same or SameRows(input.flatten(0, -2), self.weight)
+            self.same = self.same or SameRows(input.reshape(-1, self.in_features), self.weight)
             return self.same.rows
         self.settle()
-        return input.flatten(0, -2)
+        return input.reshape(-1, self.in_features)
 
     @torch.no_grad()
     def product(self, rows: Float[Tensor, "row in"]) -> Float[Tensor, "row out"]:
-        """Rows W^T, without gradients. It may be changed by the next step."""
+        """Rows W^T, without a way back for autograd. The next step may change it in place."""
         if self.same is not None and rows is self.same.rows:
             return self.same.product
+        self.settle()
         return multiply(rows, self.weight)
 
     @torch.no_grad()
     def back(self, gradient: Float[Tensor, "row out"]) -> Float[Tensor, "row in"]:
-        """The gradient by the rows, from that by their product; for rows that something is learned in."""
+        """The gradient by the rows, from that by their product."""
+        self.settle()
         return multiply(gradient, self.weight.T)
 
     @torch.no_grad()
@@ -96,8 +101,7 @@ class FewRows(nn.Linear):
         if self.factors is not None:
             self.factors.append((gradient, rows))
         elif self.weight.requires_grad:
-            of_weight = gradient.T @ rows
-            self.weight.grad = of_weight if self.weight.grad is None else self.weight.grad + of_weight
+            add_gradient(self.weight, gradient.T @ rows)
 
     def settle(self) -> None:
         """Bring the weight up to date."""
@@ -111,10 +115,16 @@ class FewRows(nn.Linear):
         return last is not None and last[0] is input and last[1] == input._version
 
 
+def add_gradient(parameter: Tensor, gradient: Tensor) -> None:
+    """As autograd would leave it there."""
+    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, layer: FewRows) -> Tensor:
-        ctx.save_for_backward(rows)
+        # Rows that learn need the weight, too, and torch sees to it that it is still the same then.
+        ctx.save_for_backward(rows, *([weight] if ctx.needs_input_grad[0] else []))
         ctx.layer = layer
         product = layer.product(rows)
         return product.clone() if layer.same is not None else product
@@ -124,7 +134,7 @@ class _Product(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides its form
         ctx: Any, gradient: Tensor
     ) -> tuple[Tensor | None, None, None]:
-        (rows,) = ctx.saved_tensors
+        rows = ctx.saved_tensors[0]
         ctx.layer.learn(gradient, rows)
         return ctx.layer.back(gradient) if ctx.needs_input_grad[0] else None, None, None
 
@@ -151,8 +161,8 @@ class SameRows:
 
     @torch.no_grad()
     def __init__(self, rows: Float[Tensor, "row in"], weight: Float[Tensor, "out in"]) -> None:
-        self.rows, self.product = rows, rows @ weight.T
-        self._products = rows @ rows.T
+        self.rows, self.product = rows.clone(), multiply(rows, weight)
+        self._products, self._version = rows @ rows.T, weight._version
         self._momentum: Tensor | None = None
         self._of_product = torch.zeros_like(self.product)  # Z
         nothing = torch.zeros_like(self.product)
@@ -172,7 +182,7 @@ class SameRows:
     ) -> None:
         """One step; `momentum` is M_0 and the same at each call."""
         if self._momentum is None:
-            self._momentum, self._of_product = momentum, self.rows @ momentum.T
+            self._momentum, self._of_product = momentum, multiply(self.rows, momentum)
         self._of_product.mul_(mu).add_(self.product, alpha=decay).addmm_(self._products, gradient)
         self.product.add_(self._of_product, alpha=-rate)
         self._of_momentum.scale_and_add(mu, self._of_weight, decay)
@@ -184,9 +194,16 @@ class SameRows:
         """W_0 and M_0 to what they are after the steps so far, in place.
 
         Some rows at a time, which a copy of stays in the cache: one of all would cost more than the rest.
+
+        Raises
+        ------
+        RuntimeError
+            Somebody else has changed W_0 meanwhile.
         """
         if self._momentum is None:
             return
+        if weight._version != self._version:
+            raise RuntimeError("the weight was changed while it lagged behind: settle it before")
         for start in range(0, len(weight), ROWS_AT_ONCE):
             some = slice(start, start + ROWS_AT_ONCE)
             of_weight, of_momentum = weight[some], self._momentum[some]
@@ -224,6 +241,11 @@ class FewRowsSGD:
     lr, momentum, weight_decay
         As of `torch.optim.SGD`.
 
+    Raises
+    ------
+    ValueError
+        A parameter stands there twice.
+
     Attributes
     ----------
     param_groups
@@ -252,14 +274,13 @@ class FewRowsSGD:
         settings, given = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}, list(parameters)
         groups: Any = given if given and isinstance(given[0], dict) else [{"params": given}]
         self.param_groups: list[dict[str, Any]] = [
-            settings | group | {"params": list(group["params"])} for group in groups
+            settings | group | {"params": _listed(group["params"])} for group in groups
         ]
-        self._momenta = {
-            parameter: torch.zeros_like(parameter, requires_grad=False)
-            for group in self.param_groups
-            for parameter in group["params"]
-        }
-        group_of = {parameter: group for group in self.param_groups for parameter in group["params"]}
+        all_of_them = [(parameter, group) for group in self.param_groups for parameter in group["params"]]
+        group_of = dict(all_of_them)
+        if len(group_of) < len(all_of_them):
+            raise ValueError("a parameter stands twice among those to learn")
+        self._momenta = {parameter: torch.zeros_like(parameter) for parameter in group_of}
         self._layers = [
             (layer, self._momenta[layer.weight], group_of[layer.weight])
             for layer in model.modules()
@@ -277,7 +298,7 @@ class FewRowsSGD:
         """Layers are ordinary ones from now on."""
         self.settle()
         for layer, _, _ in self._layers:
-            layer.factors = None
+            layer.factors = layer._last = None
 
     def zero_grad(self) -> None:
         """Forget gradients and factors."""
@@ -324,4 +345,9 @@ class FewRowsSGD:
             nesterov=False,
             maximize=False,
         )
-        torch.autograd.graph.increment_version(changed)  # which a fused step does not
+        for parameter in changed:  # which a fused step does not
+            torch.autograd.graph.increment_version(parameter)
+
+
+def _listed(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    return [parameters] if isinstance(parameters, Tensor) else list(parameters)

@@ -142,7 +142,7 @@ def _steps(training: Training, advance: Callable[..., None]) -> Steps:
     finally:
         if isinstance(optimizer, FewRowsSGD):
             optimizer.release()
-        if not is_at_best:
+        if not is_at_best:  # to restore what is there would count as a change, and be encoded again
             model.load_state_dict(best_state)
 
 
