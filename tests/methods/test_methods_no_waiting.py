@@ -20,9 +20,9 @@ from medvip.training.loop import _one_epoch
 from medvip.training.together import Together
 
 READING = {
-    "_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "repeat_interleave", "unique_dim",
-    "_unique2",
-}  # fmt: skip
+    *("_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select"),
+    *("repeat_interleave", "unique_dim", "_unique2"),
+}
 CLASSES = ("blue", "red")
 SYMPTOMS = SymptomSet.from_mapping({"blue": ["like the sky", "cold", "far away"], "red": ["like fire"]})
 

@@ -215,7 +215,7 @@ class Known:
 
     @torch.no_grad()
     def parts(self, tokens: Float[Tensor, "text token width"], runs: int, length: int) -> list[Part]:
-        """All texts behind `length` context vectors, in parts of at most `ROWS_AT_ONCE` rows (or one text)."""
+        """All texts behind `length` vectors, in parts of at most `ROWS_AT_ONCE` rows (or one text)."""
         if (runs, length) not in self._parts:
             rows = [runs * (own + length) for own in self._lengths]
             self._parts[runs, length] = [
