@@ -174,5 +174,5 @@ def test_the_demo_as_a_newcomer_runs_it(medvip, tmp_path, monkeypatch):
     assert "DRAWN, not medical" in out
     metrics = json.loads((tmp_path / "demo" / "run" / "metrics.json").read_text())
     assert metrics["test"]["accuracy"]["value"] > 0.75
-    medvip("evaluate", tmp_path / "demo" / "run", tmp_path / "demo" / "phantoms", "--quiet").done()
-    assert "drawn" in (tmp_path / "demo" / "phantoms" / "README.md").read_text()
+    medvip("evaluate", tmp_path / "demo" / "run", tmp_path / "demo" / "phantoms_seed_1", "--quiet").done()
+    assert "drawn" in (tmp_path / "demo" / "phantoms_seed_1" / "README.md").read_text()
