@@ -135,7 +135,7 @@ def test_the_tower_of_a_backbone_is_used_for_both_ways_in(tiny_clip: Path) -> No
     together = backbone.encode_with_context(context, tokens, end)
     assert together.shape == (3, 3, backbone.embed_dim)
     for run, expected in zip(context, together, strict=True):
-        alone = backbone.encode_with_context(run, tokens, end)
+        alone = encode_with_context(backbone, run, tokens, end)
         whole = backbone.encode_tokens(*inserted(run, tokens, end, backbone.start_tokens))
         for found in (alone, whole):
             assert ((found - expected).norm(dim=1) <= 1e-5 * expected.norm(dim=1)).all()

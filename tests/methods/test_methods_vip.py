@@ -23,6 +23,7 @@ from small_models import (
 )
 
 from medvip.backbones import Backbone, Tokens, load_backbone
+from medvip.backbones.protocol import encode_with_context
 from medvip.errors import NotFittedError, SymptomError, TrainingError, UsageError
 from medvip.features import FeatureTable, compute_features
 from medvip.images import load_dataset
@@ -217,7 +218,7 @@ def test_encoding_every_fourth_step_is_plain_sgd_with_symptoms_kept_meanwhile(
         ours.train().backward(images, labels)
         mine.step()
         plain.zero_grad()
-        vectors = backbone.encode_with_context(theirs.context_prompt, theirs.tokens, theirs.end)
+        vectors = encode_with_context(backbone, theirs.context_prompt, theirs.tokens, theirs.end)
         encoded = torch.nn.utils.rnn.pad_sequence(
             vectors.split([len(of_class) for of_class in texts]), batch_first=True
         )

@@ -184,14 +184,12 @@ class EmbeddedBackbone:
 
     def encode_with_context(
         self,
-        context: Float[Tensor, "*run context token_dim"],
+        context: Float[Tensor, "run context token_dim"],
         tokens: Float[Tensor, "text token token_dim"],
         end: Int[Tensor, " text"],
-    ) -> Float[Tensor, "*run text dim"]:
+    ) -> Float[Tensor, "run text dim"]:
         """The same behind shared context; see `medvip.backbones.protocol.encode_with_context`."""
-        runs = context if context.ndim == 3 else context[None]
-        sentences = self._text_tower.encode_with_context(runs, tokens, end)
-        return self._in_joint_space(sentences if context.ndim == 3 else sentences[0])
+        return self._in_joint_space(self._text_tower.encode_with_context(context, tokens, end))
 
     def _in_joint_space(self, sentences: Float[Tensor, "*text 384"]) -> Float[Tensor, "*text dim"]:
         return self._alignment(nn.functional.normalize(sentences, dim=-1))

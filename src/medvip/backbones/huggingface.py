@@ -187,14 +187,12 @@ class HuggingFaceBackbone:
 
     def encode_with_context(
         self,
-        context: Float[Tensor, "*run context token_dim"],
+        context: Float[Tensor, "run context token_dim"],
         tokens: Float[Tensor, "text token token_dim"],
         end: Int[Tensor, " text"],
-    ) -> Float[Tensor, "*run text dim"]:
+    ) -> Float[Tensor, "run text dim"]:
         """Text vectors behind shared context; see `medvip.backbones.protocol.encode_with_context`."""
-        runs = context if context.ndim == 3 else context[None]
-        vectors = self._text.encode_with_context(runs, tokens, end)
-        return vectors if context.ndim == 3 else vectors[0]
+        return self._text.encode_with_context(context, tokens, end)
 
 
 class ImageTower(nn.Module):

@@ -105,10 +105,10 @@ class ContextBackbone(Protocol):
 
     def encode_with_context(
         self,
-        context: Float[Tensor, "*run context token_dim"],
+        context: Float[Tensor, "run context token_dim"],
         tokens: Float[Tensor, "text token token_dim"],
         end: Int[Tensor, " text"],
-    ) -> Float[Tensor, "*run text dim"]:
+    ) -> Float[Tensor, "run text dim"]:
         """As `medvip.backbones.protocol.encode_with_context`, to floating-point order."""
         ...
 
@@ -202,11 +202,13 @@ def encode_with_context(
     end
         Position of each text's end token among `tokens`.
     """
+    runs = context if context.ndim == 3 else context[None]
     if isinstance(backbone, ContextBackbone):
-        return backbone.encode_with_context(context, tokens, end)
-    return backbone.encode_tokens(*inserted(context, tokens, end, backbone.start_tokens)).unflatten(
-        0, (*context.shape[:-2], len(tokens))
-    )
+        vectors = backbone.encode_with_context(runs, tokens, end)
+    else:
+        vectors = backbone.encode_tokens(*inserted(runs, tokens, end, backbone.start_tokens))
+        vectors = vectors.unflatten(0, (len(runs), len(tokens)))
+    return vectors if context.ndim == 3 else vectors[0]
 
 
 def inserted(
