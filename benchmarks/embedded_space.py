@@ -14,12 +14,13 @@ import argparse
 from pathlib import Path
 
 import torch
-from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
 import medvip
 from five_sets import SETS
+from medvip import confusion
 from medvip.backbones.embedded import EmbeddedBackbone
 from medvip.backbones.protocol import encode_texts
 from medvip.training import get_recipe
@@ -68,7 +69,8 @@ def figures(images: Tensor, labels: Tensor, start: Tensor, scale: float) -> list
         probabilities[held_out] = (scale * images[held_out] @ vectors.T).double().softmax(-1)
     predicted, p = probabilities.argmax(-1), probabilities.numpy()
     auroc = roc_auc_score(labels, p[:, 1] if p.shape[1] == 2 else p, multi_class="ovr")
-    f1 = f1_score(labels, predicted, average="macro")
+    counts = confusion.confusion_matrix(labels.numpy(), predicted.numpy(), len(start))
+    f1 = float(confusion.macro_f1(counts[None])[0])
     return [accuracy_score(labels, predicted), f1, auroc, log_loss(labels, p)]
 
 

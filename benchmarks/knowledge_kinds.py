@@ -24,8 +24,9 @@ import numpy as np
 import torch
 
 import medvip
+from medvip import confusion
 from medvip.atomic import write_atomically
-from medvip.evaluation import Estimate, confusion, evaluate, ranking
+from medvip.evaluation import Estimate, evaluate, ranking
 from medvip.evaluation.bootstrap import group_codes, group_weights, percentile_interval
 from medvip.features import Features
 from medvip.symptoms.variants import KINDS, knowledge_variants

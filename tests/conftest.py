@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Where tensors cross functions, every annotation is checked in every call that the tests make.
 # (images and symptoms take a user's input, and have to answer a wrong type with their own error.)
 TENSOR_ROOMS = ("backbones", "features", "training", "methods", "evaluation", "explanation", "runs")
-install_import_hook([f"medvip.{room}" for room in TENSOR_ROOMS], "beartype.beartype")
+install_import_hook([f"medvip.{name}" for name in (*TENSOR_ROOMS, "confusion")], "beartype.beartype")
 
 from tiny_models import build_tiny_clip, build_tiny_siglip  # noqa: E402
 

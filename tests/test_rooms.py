@@ -59,7 +59,7 @@ def test_imports_only_go_up_the_list() -> None:
 
 
 def test_what_stands_outside_the_rooms_uses_none_of_them() -> None:
-    """types, errors, cache, atomic and progress are below all rooms; the package itself is lazy."""
+    """Files beside the rooms (types, errors, confusion, ...) are below all rooms; the package is lazy."""
     for file in PACKAGE.glob("*.py"):
         if file.name in ("__init__.py", "__main__.py"):
             continue

@@ -70,9 +70,7 @@ def test_paired_bootstrap_equals_drawing_patients_one_by_one() -> None:
             for p in (first, second):
                 t, q = labels[again], p[again]
                 values.append(
-                    reference.f1_score(
-                        t, q.argmax(1), average="macro", labels=range(classes), zero_division=0
-                    )
+                    reference.f1_score(t, q.argmax(1), average="macro", labels=np.unique(t))
                     if name == "macro_f1"
                     else reference.roc_auc_score(t, q, multi_class="ovr", average="macro")
                 )
@@ -83,6 +81,21 @@ def test_paired_bootstrap_equals_drawing_patients_one_by_one() -> None:
         assert (found.low, found.high) == pytest.approx(tuple(np.percentile(apart, [2.5, 97.5])))
         z = (plain[0] - plain[1]) / statistics.stdev(apart)
         assert found.p == pytest.approx(2 * scipy.stats.norm.sf(abs(z)))
+
+
+def test_a_class_that_a_resample_lacks_is_in_neither_of_two_methods_figures() -> None:
+    """Both are always right on the rare class: where it is lacking, the figure is that of the other two."""
+    labels = np.array([0] * 30 + [1] * 30 + [2] * 2)
+    first = np.eye(3)[labels]
+    second = np.eye(3)[np.r_[1 - labels[:3], labels[3:]]]
+    weights = group_weights(np.arange(62), 1000, np.random.default_rng(0))
+    lacking = weights[:, labels == 2].sum(1) == 0
+    assert 50 < lacking.sum() < 250
+    a, b = (figures_on(p, labels, weights)["macro_f1"] for p in (first, second))
+    assert (a == 1).all()
+    two_classes = figures_on(second[:60, :2], labels[:60], weights[:, :60])["macro_f1"]
+    assert b[lacking] == pytest.approx(two_classes[lacking])
+    assert b[~lacking] == pytest.approx((2 * two_classes[~lacking] + 1) / 3)
 
 
 def test_pairing_makes_the_interval_narrower_than_two_separate_ones() -> None:

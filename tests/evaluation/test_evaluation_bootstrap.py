@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+from medvip import confusion
 from medvip.evaluation import Metrics, evaluate, measure
 from medvip.evaluation.bootstrap import group_codes, group_weights
 
@@ -39,13 +40,97 @@ def test_weighted_figures_equal_repeating_the_images() -> None:
         alone = evaluate(p, t, ("a", "b", "c"), resamples=0)
         assert figures["accuracy"][number, 0] == pytest.approx(reference.accuracy_score(t, guess))
         assert figures["macro_f1"][number, 0] == pytest.approx(
-            reference.f1_score(t, guess, average="macro", labels=[0, 1, 2], zero_division=0)
+            reference.f1_score(t, guess, average="macro", labels=np.unique(t))
         )
         assert figures["balanced_accuracy"][number, 0] == pytest.approx(
             reference.balanced_accuracy_score(t, guess)
         )
         assert figures["auroc"][number, 0] == pytest.approx(reference.roc_auc_score(t, p, multi_class="ovr"))
         assert figures["ece"][number, 0] == pytest.approx(alone.ece.value)
+
+
+def perfect(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Probabilities whose most probable class is always the true one."""
+    return 0.9 * np.eye(classes)[labels] + 0.1 / classes
+
+
+def test_a_class_that_a_resample_lacks_is_left_out_of_it() -> None:
+    """All 83 images right: no resample gives less than 1, though one in twenty lacks the three of class c."""
+    labels = np.array([0] * 40 + [1] * 40 + [2] * 3)
+    measured = evaluate(perfect(labels, 3), labels, ("a", "b", "c"))
+    assert str(measured.macro_f1) == str(measured.balanced_accuracy) == "1.000 [1.000, 1.000]"
+    assert str(measured.per_class["c"].f1) == "1.000 [1.000, 1.000]"
+
+
+def test_intervals_of_f1_agree_with_drawing_patients_one_by_one() -> None:
+    """Patients drawn by name, F1 read by scikit-learn for the classes that are true in the resample.
+
+    Two patients have all images of the rare class, so one resample in eight lacks it.
+    """
+    rng = np.random.default_rng(11)
+    patients = [f"patient {i // 3}" for i in range(96)]
+    labels = np.array([2] * 6 + [0, 1, 1] * 30)
+    right = rng.random(96) < 0.85
+    predicted = np.where(right, labels, (labels + 1) % 3)
+    measured = evaluate(perfect(predicted, 3), labels, ("a", "b", "c"), groups=patients, resamples=4000)
+
+    images_of = {name: [i for i, own in enumerate(patients) if own == name] for name in patients}
+    names = sorted(images_of)
+    macro, rare, macro_with_zeros = [], [], []
+    for _ in range(4000):
+        drawn = [i for name in rng.choice(names, len(names)) for i in images_of[name]]
+        t, p = labels[drawn], predicted[drawn]
+        of_class = reference.f1_score(t, p, average=None, labels=[0, 1, 2], zero_division=0)
+        macro.append(np.mean([of_class[c] for c in np.unique(t)]))
+        macro_with_zeros.append(np.mean(of_class))
+        if 2 in t:
+            rare.append(of_class[2])
+    assert 300 < 4000 - len(rare) < 700
+    for found, expected in ((measured.macro_f1, macro), (measured.per_class["c"].f1, rare)):
+        assert (found.low, found.high) == pytest.approx(tuple(np.percentile(expected, [2.5, 97.5])), abs=0.02)
+    assert measured.macro_f1.low > np.percentile(macro_with_zeros, 2.5) + 0.05
+
+
+def weighted_images(classes: int) -> st.SearchStrategy[list[tuple[int, int, int]]]:
+    """True class, predicted class and weight of each image; one image counts at least."""
+    of_class = st.integers(0, classes - 1)
+    images = st.lists(st.tuples(of_class, of_class, st.integers(0, 3)), min_size=1, max_size=12)
+    return images.filter(lambda found: any(weight for *_, weight in found))
+
+
+@settings(max_examples=100, deadline=None)
+@given(weighted_images(4))
+def test_f1_of_any_resample_is_scikit_learns_over_the_classes_with_images(images: list) -> None:
+    labels, predicted, weights = np.array(images).T
+    counted = confusion.confusion_matrices(labels, predicted, weights[None].astype(float), 4)
+    present = np.unique(labels[weights > 0])
+    of_class = reference.f1_score(
+        labels, predicted, average=None, labels=range(4), sample_weight=weights, zero_division=0
+    )
+    expected = np.where(np.isin(range(4), present), of_class, np.nan)
+    np.testing.assert_allclose(confusion.f1(counted)[0], expected, atol=1e-12)
+    assert confusion.macro_f1(counted)[0] == pytest.approx(
+        reference.f1_score(labels, predicted, average="macro", labels=present, sample_weight=weights)
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=2, max_size=20),
+    patients=st.integers(2, 8),
+    seed=st.integers(1, 1000),
+)
+def test_who_is_always_right_has_a_macro_f1_of_one_whoever_is_drawn(
+    labels: list[int], patients: int, seed: int
+) -> None:
+    groups = [str(i % patients) for i in range(len(labels))]
+    target = np.array(labels)
+    measured = evaluate(perfect(target, 5), target, tuple("abcde"), groups=groups, resamples=50, seed=seed)
+    assert (measured.macro_f1.value, measured.macro_f1.low, measured.macro_f1.high) == (1, 1, 1)
+    for number, name in enumerate("abcde"):
+        one = measured.per_class[name].f1
+        ends = (one.value, one.low, one.high)
+        assert ends == (1, 1, 1) if number in labels else np.isnan(ends).all()
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,11 +107,14 @@ def test_a_class_without_images_is_undefined_not_zero() -> None:
         balanced = reference.balanced_accuracy_score(labels, predictions)
     assert measured.balanced_accuracy.value == pytest.approx(balanced)
     assert measured.macro_f1.value == pytest.approx(
-        reference.f1_score(labels, predictions, labels=[0, 1, 2], average="macro", zero_division=0)
+        reference.f1_score(labels, predictions, labels=[0, 1], average="macro")
     )
+    assert 2 in predictions
     absent = measured.to_json()["per_class"][CLASSES[2]]
     undefined = {"value": None, "low": None, "high": None}
     assert absent["sensitivity"] == undefined
+    assert absent["f1"] == undefined
+    assert absent["precision"]["value"] == 0, "images were called so, and none is"
     assert absent["auroc"] == undefined
     assert absent["support"] == 0
 

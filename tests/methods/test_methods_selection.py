@@ -34,7 +34,7 @@ def labelled(labels: list[int], groups: list[str], dim: int = 2) -> FeatureTable
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=12))
 def test_both_figures_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     labels, predicted = np.array(pairs).T
-    f1 = f1_score(labels, predicted, labels=range(3), average="macro", zero_division=0)
+    f1 = f1_score(labels, predicted, labels=np.unique(labels), average="macro")
     expected = f1, accuracy_score(labels, predicted)
     np.testing.assert_allclose(macro_f1_and_accuracy(labels, predicted, 3), expected, atol=1e-12)
 

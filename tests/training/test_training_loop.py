@@ -209,6 +209,15 @@ def test_of_equal_macro_f1_and_accuracy_the_lower_loss_decides() -> None:
     assert model.epoch.item() == 1 + losses.index(min(losses)) == 2
 
 
+def test_validation_macro_f1_is_over_the_classes_that_have_images() -> None:
+    """As for test images: the third class has no validation image, is called once, and is in no mean."""
+    predicted = [0, 0, 0, 1, 1, 2]
+    said = nn.functional.one_hot(torch.tensor(predicted), 3).float()
+    found = loop.validation_scores(Script([said]), table_of(torch.zeros(6, 1, 1), LABELS, 3))
+    expected = f1_score(LABELS, predicted, labels=[0, 1], average="macro")
+    assert found["val_macro_f1"] == pytest.approx(expected)
+
+
 def test_validation_looks_at_plain_pictures_only() -> None:
     train, validation = table(20, views=3), table(12, views=2)
     changed = validation.vectors.clone()

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from medvip.evaluation import calibration, confusion, ranking
+from medvip import confusion
+from medvip.evaluation import calibration, ranking
 from medvip.evaluation.bootstrap import percentile_interval
 
 FIGURES = ("accuracy", "macro_f1", "balanced_accuracy", "auroc", "ece")

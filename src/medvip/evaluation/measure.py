@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from medvip import confusion
 from medvip.errors import UsageError
-from medvip.evaluation import calibration, confusion, ranking
+from medvip.evaluation import calibration, ranking
 from medvip.evaluation.bootstrap import group_codes, group_weights, percentile_interval
 from medvip.evaluation.inputs import check_inputs
 from medvip.evaluation.metrics import ClassMetrics, Estimate, Metrics
@@ -29,9 +30,8 @@ def evaluate(
     """Measure a classifier on a split; each figure with a 95 % interval over groups.
 
     - The prediction is the most probable class; of equals, the first.
-    - Macro-F1 averages over all `classes`; one without images that was never predicted gives 0.
-    - Balanced accuracy and AUROC (one-vs-rest, macro) average over the classes for which they
-      are defined: those with images and, for AUROC, with images of other classes beside them.
+    - Macro-F1, balanced accuracy and AUROC (one-vs-rest, macro) average over the classes for which
+      they are defined: those with images and, for AUROC, with images of other classes beside them.
       For two classes the AUROC is the ordinary one.
     - ECE: 15 bins of equal width on the predicted class's probability (Guo et al. 2017).
     - Intervals: percentile bootstrap over groups, all images of a group together. A resample
@@ -97,7 +97,7 @@ def evaluate(
         for name, values in observed.items()
     }
     predictions = probabilities.argmax(axis=1)
-    counts = confusion.confusion_matrices(labels, predictions, np.ones((1, len(labels))), len(classes))[0]
+    counts = confusion.confusion_matrix(labels, predictions, len(classes))
 
     def headline(name: str) -> Estimate:
         return estimates[name][0]
@@ -120,7 +120,7 @@ def evaluate(
             for c, name in enumerate(classes)
         },
         classes=tuple(classes),
-        confusion=counts.astype(np.int64),
+        confusion=counts,
         images=len(labels),
         groups=group_number,
         resamples=resamples,

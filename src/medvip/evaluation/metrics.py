@@ -61,7 +61,7 @@ class ClassMetrics:
     precision
         How many of the images called this class are. Undefined when none was called so.
     f1
-        2 TP / (2 TP + FP + FN); 0 when the class has no image and was never predicted.
+        2 TP / (2 TP + FP + FN). Undefined when the class has no image.
     auroc
         One against the rest. Undefined when the class has no image, or all of them.
     support
@@ -94,7 +94,8 @@ class Metrics:
     Attributes
     ----------
     accuracy, macro_f1, balanced_accuracy, auroc, ece
-        The headline figures, each in [0, 1]; for `ece` less is better.
+        The headline figures, each in [0, 1]; for `ece` less is better. Macro-F1 and balanced accuracy
+        are means over the classes that have images.
     per_class
         Class name -> its figures, in the order of `classes`.
     classes

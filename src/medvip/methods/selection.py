@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from medvip import confusion
 from medvip.features import FeatureTable
 
 Value = TypeVar("Value", float, int, tuple[float, float])
@@ -108,17 +109,15 @@ def _better(figures: Figures, value: Value, best: Figures, best_value: Value) ->
 def macro_f1_and_accuracy(
     labels: Int[np.ndarray, "image"], predicted: Int[np.ndarray, "image"], classes: int
 ) -> tuple[float, float]:
-    """Both figures; a class that is neither present nor predicted counts with an F1 of 0.
+    """Both figures; macro-F1 is the mean over the classes that have images, as for test images.
 
     Examples
     --------
     >>> macro_f1_and_accuracy(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
     (0.6666666666666666, 0.6666666666666666)
     """
-    confusion = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
-    hits = confusion.diagonal()
-    f1 = 2 * hits / np.maximum(confusion.sum(0) + confusion.sum(1), 1)
-    return float(f1.mean()), float(hits.sum() / len(labels))
+    counts = confusion.confusion_matrix(labels, predicted, classes)[None]
+    return float(confusion.macro_f1(counts)[0]), float(confusion.accuracy(counts)[0])
 
 
 def grouped_folds(train: FeatureTable) -> list[tuple[FeatureTable, FeatureTable]]:

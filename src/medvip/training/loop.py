@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from medvip import confusion
 from medvip.errors import TrainingError
 from medvip.features import Table
 from medvip.progress import progress_bar
@@ -199,23 +200,15 @@ def _require_finite(entry: dict[str, Any], model: nn.Module) -> None:
 @torch.no_grad()
 def validation_scores(model: nn.Module, validation: Table) -> dict[str, float]:
     """Accuracy, macro-F1 and cross-entropy on the plain pictures; empty without pictures."""
-    from sklearn.metrics import f1_score
-
     if len(validation) == 0:
         return {}
     model.eval()
     logits = torch.cat([model(part) for part in validation.parts()]).cpu()
     predicted = logits.argmax(-1)
-    f1 = f1_score(
-        validation.labels,
-        predicted,
-        labels=range(len(validation.classes)),
-        average="macro",
-        zero_division=0,  # pyright: ignore[reportArgumentType]
-    )
+    counts = confusion.confusion_matrix(validation.labels.numpy(), predicted.numpy(), len(validation.classes))
     return {
         "val_accuracy": (predicted == validation.labels).double().mean().item(),
-        "val_macro_f1": float(f1),
+        "val_macro_f1": float(confusion.macro_f1(counts[None])[0]),
         "val_loss": nn.functional.cross_entropy(logits, validation.labels).item(),
     }
 

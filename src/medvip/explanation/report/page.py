@@ -23,8 +23,8 @@ from medvip.explanation.report.figures import MINUS, reliability_figure, roc_fig
 
 HEADLINES = (
     ("accuracy", "Accuracy", "share of images that are right"),
-    ("balanced_accuracy", "Balanced accuracy", "mean sensitivity of the classes"),
-    ("macro_f1", "Macro-F1", "mean F1 of the classes"),
+    ("balanced_accuracy", "Balanced accuracy", "mean sensitivity of classes with images"),
+    ("macro_f1", "Macro-F1", "mean F1 of classes with images"),
     ("auroc", "AUROC", "a class's image ranks above another's"),
     ("ece", "Calibration error", "confidence off by this much; less is better"),
 )
