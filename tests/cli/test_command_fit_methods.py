@@ -57,6 +57,12 @@ def test_options_of_the_method_are_recorded_and_used_again(fit_method, medvip, t
     medvip("predict", tmp_path / "run", tiny_images / "red", "--quiet").done()
 
 
+@pytest.mark.parametrize(("more", "recorded_as"), [((), True), (("--option", "full_stop=no"), False)])
+def test_the_full_stop_can_be_left_out(more, recorded_as, fit_method, tmp_path):
+    fit_method("vip", "--epochs", 1, *more).done()
+    assert recorded(tmp_path)["options"]["full_stop"] is recorded_as
+
+
 def test_what_is_not_given_is_the_methods_own(fit_method, tmp_path):
     fit_method("vip", "--epochs", 1).done()
     options = recorded(tmp_path)["options"]

@@ -144,7 +144,10 @@ def test_vip_attends_from_the_mean_of_a_new_classes_symptoms(
     learner = fitted(name, clip, symptoms, tiny_images, **options)
     state = {key: tensor.numpy() for key, tensor in learner.state().items()}
     prompt = learner.state()["context_prompt"]
-    texts = [texts_by_transformers("clip", tiny_clip, clip, lines, prompt) for lines in NEW.values()]
+    texts = [
+        texts_by_transformers("clip", tiny_clip, clip, [f"{line}." for line in lines], prompt)
+        for lines in NEW.values()
+    ]
     vectors, _ = class_vectors_by_loop(
         texts,
         np.stack([of_class.mean(0) for of_class in texts]),
@@ -166,7 +169,10 @@ def test_the_learned_context_stands_before_the_new_symptoms(
 ) -> None:  # fmt: skip
     learner = fitted(name, clip, symptoms, tiny_images, context=2)
     prompt = learner.state()["context_prompt"]
-    texts = [texts_by_transformers("clip", tiny_clip, clip, lines, prompt) for lines in NEW.values()]
+    texts = [
+        texts_by_transformers("clip", tiny_clip, clip, [f"{line}." for line in lines], prompt)
+        for lines in NEW.values()
+    ]
     images, scale = some_images(learner), math.exp(clip.logit_scale)
     expected = [
         softmax_by_loop(

@@ -91,7 +91,11 @@ def test_probabilities_are_those_of_the_papers_equations(
     state = {name: tensor.numpy() for name, tensor in model.state().items()}
     texts = [
         texts_by_transformers(
-            kind, folder, backbone, tiny_symptoms[name], torch.tensor(state["context_prompt"])
+            kind,
+            folder,
+            backbone,
+            [f"{text}." for text in tiny_symptoms[name]],
+            torch.tensor(state["context_prompt"]),
         )
         for name in CLASSES
     ]
@@ -377,8 +381,8 @@ def test_a_symptom_that_is_too_long_is_named_before_anything_is_computed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     forbid_texts(monkeypatch, clip)
-    # start, letters, end, and for ViP four context vectors, in 77 tokens
-    longest = 75 - (4 if method == "vip" else 0)
+    # start, letters, the full stop, end, and for ViP four context vectors, in 77 tokens
+    longest = 74 - (4 if method == "vip" else 0)
     for length in (longest + 1, 500):
         too_long = {**tiny_symptoms, "green": ["leafy", "x" * length]}
         learner = create_method(method, clip, SymptomSet.from_mapping(too_long))

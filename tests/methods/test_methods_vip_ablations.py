@@ -76,7 +76,7 @@ def test_context_alone_symptom_by_symptom(
     scale, vectors = math.exp(one.backbone.logit_scale), {}
     for label in CLASSES:
         for text in tiny_symptoms[label]:
-            start, words, end = one.ids(text)
+            start, words, end = one.ids(f"{text}.")
             vectors[text] = one.vector([*start, *context, *words, *end])
     expected = [
         softmax_by_loop(
@@ -97,7 +97,9 @@ def test_merge_alone_is_the_papers_equation_without_context(
     model = fitted(ViPMerge, backbone, symptoms)
     state = {name: tensor.numpy() for name, tensor in model.state().items()}
     texts = [
-        texts_by_transformers("clip", tiny_clip, backbone, tiny_symptoms[name], torch.zeros(0, 32))
+        texts_by_transformers(
+            "clip", tiny_clip, backbone, [f"{text}." for text in tiny_symptoms[name]], torch.zeros(0, 32)
+        )
         for name in CLASSES
     ]
     merge = [state[name] for name in ("merge_query", "merge_query_projection", "merge_key_projection")]

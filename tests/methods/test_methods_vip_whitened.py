@@ -269,7 +269,7 @@ def test_symptoms_are_read_in_the_images_space_behind_the_context(
     state = model.state()
     factor = np.abs(train.plain.double().numpy().mean(0)) ** 0.75
     by_class = symptoms.for_classes(CLASSES)
-    texts = [text for texts in by_class for text in texts]
+    texts = [f"{text}." for texts in by_class for text in texts]
     encoded = texts_by_transformers("clip", tiny_clip, clip, texts, state["context_prompt"]).astype(float)
     expected = encoded * factor
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)

@@ -65,7 +65,7 @@ def test_symptoms(model, name: str, aggregate, tiny_symptoms: dict[str, list[str
     backbone, encode = model
     classes = ("blue", "green", "red")
     images = made_up(classes, 12, backbone.embed_dim, seed=4).plain.numpy().astype(float)
-    texts = {label: encode(tiny_symptoms[label]) for label in classes}
+    texts = {label: encode([f"{text}." for text in tiny_symptoms[label]]) for label in classes}
     rows = []
     for f in images:
         logits = []

@@ -57,9 +57,9 @@ def class_vector(run: RunFolder, position: int, encoded: list[np.ndarray]) -> np
 
 
 def class_vectors(run: RunFolder, encode_symptom) -> dict[str, np.ndarray]:
-    """Class name -> its vector."""
+    """Class name -> its vector. Every symptom ends in a full stop, as in the paper's released code."""
     return {
-        name: class_vector(run, position, [encode_symptom(text) for text in run.symptoms[name]])
+        name: class_vector(run, position, [encode_symptom(f"{text}.") for text in run.symptoms[name]])
         for position, name in enumerate(run.config["classes"])
     }
 

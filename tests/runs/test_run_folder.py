@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,9 +34,12 @@ from ready_runs import (
 from safetensors.torch import load_file, save_file
 
 import medvip
+from medvip import SymptomSet, fit, load_backbone, load_dataset
 from medvip.errors import BackboneError, MedvipError, RunError, TrainingError
+from medvip.explanation import Change
 from medvip.runs import folder as run_folder
 from medvip.runs import load_run
+from medvip.training import get_recipe
 from medvip.types import ImageDataset
 
 
@@ -210,7 +214,7 @@ def test_damaged_files(clip_run, tmp_path, name, damage):
     elif damage != "missing":
         broken = {
             "empty": b"",
-            "truncated": content[: len(content) // 2],
+            "truncated": content[: len(content) // 3],  # half of two lines may be the first
             "garbage": bytes(range(256)) * 4,
             "nested": b"[" * 100_000,
         }
@@ -219,6 +223,43 @@ def test_damaged_files(clip_run, tmp_path, name, damage):
         assert load_run(run).method.history == []  # as it is for methods without epochs
     else:
         assert name in refused(MedvipError, run)
+
+
+@pytest.mark.parametrize("method", ["vip", "vip-whitened", "zero-shot-symptoms"])
+def test_a_run_from_before_the_full_stop_goes_on_without_it(
+    method, tiny_clip, tiny_images, tiny_symptoms, tmp_path
+):
+    """Its config has no such option, and its symptoms were read as they are written."""
+    options: dict[str, Any] = {"recipe": get_recipe("paper", epochs=1)} if method == "vip" else {}
+    made = fit(
+        load_dataset(tiny_images),
+        load_backbone(str(tiny_clip), device="cpu"),
+        SymptomSet.from_mapping(tiny_symptoms),
+        method=method,
+        full_stop=False,
+        quiet=True,
+        **options,
+    )
+    folder = made.save(tmp_path / "run")
+    options = json.loads((folder / "config.json").read_text())["options"]
+    assert options.pop("full_stop") is False
+    change_config(folder, options=options)
+    pictures = [tiny_images / "red" / "0.png", tiny_images / "blue" / "1.png"]
+    for run in (load_run(folder), load_run(load_run(folder).save(tmp_path / "again"))):
+        assert run.method.options()["full_stop"] is False
+        assert np.array_equal(run.predict_proba(pictures), made.predict_proba(pictures))
+        if method != "vip-whitened":  # which cannot be told other symptoms
+            change = Change("green", "leafy", "green leaves")
+            vectors = run.what_if(change).method.state()["symptom_vectors"]
+            assert torch.equal(vectors, made.what_if(change).method.state()["symptom_vectors"])
+
+
+def test_symptoms_are_shown_as_they_were_written(clip_fit, clip_run, tiny_symptoms, tiny_images):
+    assert json.loads((clip_run / "config.json").read_text())["options"]["full_stop"] is True
+    assert json.loads((clip_run / "symptoms.json").read_text())["classes"] == tiny_symptoms
+    (explanation,) = load_run(clip_run).explain([tiny_images / "red" / "0.png"])
+    shown = json.dumps(explanation.to_json())
+    assert all(json.dumps(text) in shown for texts in tiny_symptoms.values() for text in texts)
 
 
 def test_the_card_is_not_needed(clip_run, tmp_path):

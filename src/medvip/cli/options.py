@@ -119,8 +119,10 @@ def named_values(given: list[str] | None, option: str, form: str, example: str) 
 
 
 def tokens_of(encoders):
-    """How many tokens a text has for these encoders, start and end among them."""
-    return lambda text: int(encoders.tokenize([text]).end[0]) + 1
+    """How many tokens a symptom has for these encoders: start, end and `vip`'s full stop among them."""
+    from medvip.methods.prompts import closed
+
+    return lambda text: int(encoders.tokenize([closed(text)]).end[0]) + 1
 
 
 def picture_paths(given: list[str]) -> list[str]:

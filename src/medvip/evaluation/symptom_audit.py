@@ -5,7 +5,8 @@ are its words plain? Only training images are asked. Whoever drops symptoms by w
 test images say has used them up.
 
 The AUROC is that of zero-shot similarity on one frozen backbone. A low one may be the backbone's
-fault as well as the symptom's.
+fault as well as the symptom's. Symptoms are read as they are written, without the full stop that
+`vip` closes them with: so they were read when `NEAR_DUPLICATE` was chosen.
 """
 
 from __future__ import annotations

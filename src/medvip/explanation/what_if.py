@@ -22,7 +22,7 @@ from medvip.explanation.logit_parts import can_be_explained, parts_of
 from medvip.features import FeatureTable
 from medvip.methods import Method, ViP, ViPWhitened
 from medvip.methods.merge_prompt import MergePrompt
-from medvip.methods.prompts import padded_by_class, require_fitting
+from medvip.methods.prompts import as_read, padded_by_class, require_fitting
 from medvip.symptoms import SymptomSet
 
 CHANGEABLE = ("zero-shot-symptoms-max", "vip-context-max")
@@ -83,7 +83,9 @@ def changed_method(method: Method, changes: Sequence[Change]) -> Method:
     assert method.symptoms is not None  # or it would not decide by them
     symptoms = changed_symptoms(method.symptoms, changes)
     if any(change.reworded is not None for change in changes):
-        require_fitting(symptoms, method.backbone, method.options().get("context", 0))
+        options = method.options()
+        context, full_stop = options.get("context", 0), options["full_stop"]
+        require_fitting(symptoms, method.backbone, context, full_stop=full_stop)
     vectors = _vectors(method, symptoms)
     counts = [len(texts) for texts in vectors]
     block, present = padded_by_class(torch.cat([torch.stack(texts) for texts in vectors]), counts)
@@ -367,7 +369,7 @@ def _vectors(method: Method, symptoms: SymptomSet) -> list[list[Float[Tensor, " 
     new = [text for c, texts in enumerate(after) for text in texts if text not in known[c]]
     if new:
         backbone = method.backbone
-        ids, end = backbone.tokenize(new)
+        ids, end = backbone.tokenize(as_read(new, full_stop=method.options()["full_stop"]))
         nothing = state["symptom_vectors"].new_empty(0, backbone.token_dim)
         context = state.get("context_prompt", nothing)
         encoded = iter(encode_with_context(backbone, context, backbone.embed_tokens(ids), end))

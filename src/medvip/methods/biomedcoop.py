@@ -41,12 +41,12 @@ from medvip.errors import UsageError
 from medvip.methods.class_prompts import ClassPrompts, plain_names, require_room
 from medvip.methods.coop import ContextClassifier, CoOp
 from medvip.methods.prompt_method import FAST
-from medvip.methods.prompts import padded_by_class, require_fitting
+from medvip.methods.prompts import closed, padded_by_class, require_fitting
 from medvip.methods.zero_shot import cosine
 from medvip.symptoms import SymptomSet
 from medvip.training import Recipe
 
-SENTENCE = "a photo of a {name}, {symptom}."
+SENTENCE = "a photo of a {name}, {symptom}"
 
 
 def no_outliers(
@@ -193,7 +193,7 @@ class BiomedCoOp(CoOp):
     ) -> tuple[Float[Tensor, "class symptom dim"], Bool[Tensor, "class symptom"]]:
         by_class = self.symptoms.for_classes(classes)
         texts = [
-            SENTENCE.format(name=name, symptom=symptom)
+            closed(SENTENCE.format(name=name, symptom=symptom))
             for name, symptoms in zip(plain_names(classes, self.symptoms), by_class, strict=True)
             for symptom in symptoms
         ]

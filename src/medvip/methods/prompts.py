@@ -1,8 +1,8 @@
-"""Symptoms that fit, and those of a class side by side."""
+"""Symptoms as the text encoder reads them, whether they fit, and those of a class side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,6 +11,36 @@ from torch import Tensor
 from medvip.backbones import Backbone
 from medvip.errors import UsageError
 from medvip.symptoms import SymptomSet, check_symptoms, require_usable
+
+FULL_STOPS = ".…。．｡।۔"  # noqa: RUF001
+"""What ends a sentence that only states something: Latin (also as dots in a row), East Asian, Hindi, Urdu."""
+
+
+def closed(text: str) -> str:
+    """The text with a full stop at its end, as the paper's released code closes every symptom.
+
+    Blanks at the end go: they are no part of what is said. What ends in a full stop already, of
+    whichever script, stays as it is; the release would double it. ``!``, ``?``, brackets and
+    quotation marks are no full stops, so one is put behind them, as the release does.
+
+    Examples
+    --------
+    >>> closed("ragged edge"), closed("ragged edge. "), closed("is the edge ragged?"), closed("边缘清晰。")
+    ('ragged edge.', 'ragged edge.', 'is the edge ragged?.', '边缘清晰。')
+    """
+    bare = text.rstrip()
+    return bare if bare.endswith(tuple(FULL_STOPS)) else f"{bare}."
+
+
+def as_read(texts: Iterable[str], *, full_stop: bool) -> tuple[str, ...]:
+    """Symptoms as the text encoder reads them: `closed`, or as they are written.
+
+    Examples
+    --------
+    >>> as_read(["ragged edge"], full_stop=True), as_read(["ragged edge"], full_stop=False)
+    (('ragged edge.',), ('ragged edge',))
+    """
+    return tuple(closed(text) if full_stop else text for text in texts)
 
 
 def require_symptoms(method: str, symptoms: SymptomSet | None) -> SymptomSet:
@@ -23,19 +53,21 @@ def require_symptoms(method: str, symptoms: SymptomSet | None) -> SymptomSet:
     return symptoms
 
 
-def require_fitting(symptoms: SymptomSet, backbone: Backbone, context: int) -> None:
+def require_fitting(
+    symptoms: SymptomSet, backbone: Backbone, context: int, *, full_stop: bool = False
+) -> None:
     """Refuse symptoms that a method cannot use, before anything is computed from them.
 
     Raises
     ------
     SymptomError
         A symptom is empty, doubled in its class, or too long for the text encoder together with
-        `context` learned vectors.
+        `context` learned vectors and, with `full_stop`, the full stop.
     """
     require_usable(
         check_symptoms(
             symptoms,
-            count_tokens=lambda text: int(backbone.tokenize([text]).end[0]) + 1,
+            count_tokens=lambda text: int(backbone.tokenize(as_read([text], full_stop=full_stop)).end[0]) + 1,
             context_length=backbone.context_length,
             context=context,
         )

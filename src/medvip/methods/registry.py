@@ -116,7 +116,7 @@ def options_of(name: str) -> frozenset[str]:
     Examples
     --------
     >>> sorted(options_of("vip")), sorted(options_of("linear-probe"))
-    (['context', 'recipe', 'seed'], [])
+    (['context', 'full_stop', 'recipe', 'seed'], [])
     """
     return frozenset(describe_options(name))
 

@@ -10,6 +10,10 @@ Two small learned modules on frozen encoders:
       s = g + softmax((g W_q) (T W_k)^T / sqrt(dim)) T.
 
 The logit of a class is exp(logit_scale) * cosine(image, s); training is cross-entropy.
+
+Every symptom ends in a full stop (the option `full_stop`): the paper does not say so, but the authors' code
+reads each as context, symptom and "." (github.com/xiaofang007/ViP, trainers/ViP.py: `prompt_prefix + " " +
+item + "."`). It does so even behind a full stop that is there; here that one is enough.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from medvip.errors import UsageError
 from medvip.methods.merge_prompt import INITIAL_STD, MergePrompt, cross_entropy_of_cosines
 from medvip.methods.method import Predict
 from medvip.methods.prompt_method import PromptMethod
-from medvip.methods.prompts import padded, places_by_class, require_fitting, require_symptoms
+from medvip.methods.prompts import as_read, padded, places_by_class, require_fitting, require_symptoms
 from medvip.methods.zero_shot import cosine
 from medvip.symptoms import SymptomSet
 from medvip.training import RECIPES, Prompted, Recipe, go_back
@@ -137,6 +141,9 @@ class ViP(PromptMethod):
         Of every class, by name. Classes may have different numbers of symptoms.
     context
         M, the number of learned context vectors (4 in the paper's code); 0 turns them off.
+    full_stop
+        Whether symptoms are closed with a full stop, as in the paper's code. Runs from before there
+        was this option have False.
     recipe
         How to train: ``"paper"``, ``"fast"`` or a `medvip.training.Recipe`.
     seed
@@ -161,7 +168,7 @@ class ViP(PromptMethod):
     name: ClassVar[str] = "vip"
     uses_symptoms: ClassVar[bool] = True
     recipes: ClassVar[Mapping[str, Recipe]] = RECIPES
-    own_options: ClassVar[tuple[str, ...]] = ("context",)
+    own_options: ClassVar[tuple[str, ...]] = ("context", "full_stop")
     symptoms: SymptomSet
 
     def __init__(
@@ -170,12 +177,13 @@ class ViP(PromptMethod):
         symptoms: SymptomSet,
         *,
         context: int = 4,
+        full_stop: bool = True,
         recipe: str | Recipe | dict[str, Any] = "paper",
         seed: int = 1,
     ) -> None:
         if context < 0:
             raise UsageError(f"context is {context}", fix="use 0 or more context vectors")
-        self.context = context
+        self.context, self.full_stop = context, full_stop
         super().__init__(backbone, symptoms, recipe, seed)
 
     @torch.no_grad()
@@ -224,8 +232,9 @@ class ViP(PromptMethod):
         return super().state()
 
     def _model(self, classes: tuple[str, ...]) -> PromptedClassifier:
-        require_fitting(self.symptoms, self.backbone, self.context)
-        symptoms = self.symptoms.for_classes(classes)
+        require_fitting(self.symptoms, self.backbone, self.context, full_stop=self.full_stop)
+        by_class = self.symptoms.for_classes(classes)
+        symptoms = tuple(as_read(texts, full_stop=self.full_stop) for texts in by_class)
         return PromptedClassifier(self.backbone, symptoms, self.context, self.seed, self.recipe.text_every)
 
     def _learned(self, model: PromptedClassifier) -> dict[str, Tensor]:

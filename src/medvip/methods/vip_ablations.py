@@ -4,7 +4,8 @@
 - `ViPContextMean`, `ViPContextMax`: the context prompt alone; the similarity of a class is the
   mean or the largest of its symptoms' similarities to the image, as in `zero_shot`.
 
-How the paper trains them is not known here: the recipe ``paper`` is ViP's.
+How the paper trains them is not known here: the recipe ``paper`` is ViP's. So is the full stop that
+closes every symptom (`medvip.methods.vip`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from medvip.backbones import Backbone
 from medvip.errors import UsageError
 from medvip.methods.prompt_method import FAST, PromptMethod
-from medvip.methods.prompts import require_fitting
+from medvip.methods.prompts import as_read, require_fitting
 from medvip.methods.vip import PromptedSymptoms, ViP
 from medvip.methods.zero_shot import ZeroShotSymptoms, ZeroShotSymptomsMax, cosine, probabilities
 from medvip.symptoms import SymptomSet
@@ -37,22 +38,23 @@ class ViPMerge(ViP):
 
     Parameters
     ----------
-    backbone, symptoms, recipe, seed
+    backbone, symptoms, full_stop, recipe, seed
         As in `ViP`.
     """
 
     name: ClassVar[str] = "vip-merge"
-    own_options: ClassVar[tuple[str, ...]] = ()
+    own_options: ClassVar[tuple[str, ...]] = ("full_stop",)
 
     def __init__(
         self,
         backbone: Backbone,
         symptoms: SymptomSet,
         *,
+        full_stop: bool = True,
         recipe: str | Recipe | dict[str, Any] = "paper",
         seed: int = 1,
     ) -> None:
-        super().__init__(backbone, symptoms, context=0, recipe=recipe, seed=seed)
+        super().__init__(backbone, symptoms, context=0, full_stop=full_stop, recipe=recipe, seed=seed)
 
 
 class AggregatingClassifier(PromptedSymptoms):
@@ -87,6 +89,8 @@ class ViPContextMean(PromptMethod):
         Of every class, by name. Classes may have different numbers of symptoms.
     context
         M, the number of learned context vectors.
+    full_stop
+        As in `ViP`.
     recipe, seed
         As in `PromptMethod`; ``paper`` is ViP's.
     """
@@ -94,7 +98,7 @@ class ViPContextMean(PromptMethod):
     name: ClassVar[str] = "vip-context-mean"
     uses_symptoms: ClassVar[bool] = True
     recipes: ClassVar[Mapping[str, Recipe]] = {"paper": RECIPES["paper"], "fast": FAST}
-    own_options: ClassVar[tuple[str, ...]] = ("context",)
+    own_options: ClassVar[tuple[str, ...]] = ("context", "full_stop")
     symptoms: SymptomSet
 
     def __init__(
@@ -103,6 +107,7 @@ class ViPContextMean(PromptMethod):
         symptoms: SymptomSet,
         *,
         context: int = 4,
+        full_stop: bool = True,
         recipe: str | Recipe | dict[str, Any] = "paper",
         seed: int = 1,
     ) -> None:
@@ -111,7 +116,7 @@ class ViPContextMean(PromptMethod):
                 f"context is {context}, so nothing would be learned",
                 fix="use 1 or more context vectors, or the method zero-shot-symptoms",
             )
-        self.context = context
+        self.context, self.full_stop = context, full_stop
         super().__init__(backbone, symptoms, recipe, seed)
 
     def predict_proba(self, images: Float[Tensor, "image dim"]) -> Float[np.ndarray, "image class"]:
@@ -129,8 +134,9 @@ class ViPContextMean(PromptMethod):
         return super().state()
 
     def _model(self, classes: tuple[str, ...]) -> nn.Module:
-        require_fitting(self.symptoms, self.backbone, self.context)
-        symptoms = self.symptoms.for_classes(classes)
+        require_fitting(self.symptoms, self.backbone, self.context, full_stop=self.full_stop)
+        by_class = self.symptoms.for_classes(classes)
+        symptoms = tuple(as_read(texts, full_stop=self.full_stop) for texts in by_class)
         generator = torch.Generator().manual_seed(self.seed)
         return AggregatingClassifier(self.backbone, symptoms, self.context, generator, self._aggregate)
 

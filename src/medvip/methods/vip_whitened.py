@@ -1,7 +1,8 @@
 """ViP on rooted, whitened image vectors: the same class vector, found by a convex problem.
 
-Ours. What `vip` is stays: frozen encoders, symptoms in plain words behind a learned context prompt, and one
-vector a class from them and a learned class vector,
+Ours. What `vip` is stays: frozen encoders, symptoms in plain words, closed with a full stop as the authors'
+code does (`medvip.methods.vip`), behind a learned context prompt, and one vector a class from them and a
+learned class vector,
 
     s_c = g_c + sum_j a_cj t_cj,     a_cj >= 0,  sum_j a_cj = 1.
 
@@ -44,7 +45,7 @@ from torch.optim.adam import adam
 from medvip.backbones import Backbone
 from medvip.errors import NotFittedError, UsageError
 from medvip.features import FeatureTable
-from medvip.methods.prompts import require_fitting
+from medvip.methods.prompts import as_read, require_fitting
 from medvip.methods.vectors import require_every_class, rooted, unit
 from medvip.methods.vip import PromptedSymptoms
 from medvip.methods.whitened_regression import Strengths, WhitenedRegression
@@ -82,6 +83,8 @@ class ViPWhitened:
         0: every image counts alike; 1: every class.
     symptom_penalty
         On the symptoms' weights, against that on g: the smaller, the more rests on symptoms.
+    full_stop
+        Whether symptoms are closed with a full stop, as in `ViP`.
     seed
         Of the initial context vectors.
 
@@ -109,6 +112,7 @@ class ViPWhitened:
         penalty: float = 0.07,
         balance: float = 0.5,
         symptom_penalty: float = 0.3,
+        full_stop: bool = True,
         seed: int = 1,
     ) -> None:
         _require(context >= 0, "context", context, "use 0 or more context vectors")
@@ -123,7 +127,7 @@ class ViPWhitened:
         self.backbone, self.symptoms = backbone, symptoms
         self.context, self.power, self.seed = context, power, seed
         self.shrinkage, self.penalty, self.balance = shrinkage, penalty, balance
-        self.symptom_penalty = symptom_penalty
+        self.symptom_penalty, self.full_stop = symptom_penalty, full_stop
         self.classes: tuple[str, ...] = ()
         self.history: list[dict[str, Any]] = []
         self._state: dict[str, Tensor] = {}
@@ -140,8 +144,9 @@ class ViPWhitened:
         """
         self.classes, self.history, self._state = (), [], {}
         require_every_class(train)
-        require_fitting(self.symptoms, self.backbone, self.context)
-        by_class = self.symptoms.for_classes(train.classes)
+        require_fitting(self.symptoms, self.backbone, self.context, full_stop=self.full_stop)
+        written = self.symptoms.for_classes(train.classes)
+        by_class = tuple(as_read(texts, full_stop=self.full_stop) for texts in written)
         prompts = PromptedSymptoms(
             self.backbone, by_class, self.context, torch.Generator().manual_seed(self.seed)
         ).to(self.backbone.device)
@@ -171,8 +176,8 @@ class ViPWhitened:
 
     def options(self) -> dict[str, Any]:
         """What it was created with."""
-        names = ("context", "power", "shrinkage", "penalty", "balance", "symptom_penalty", "seed")
-        return {name: getattr(self, name) for name in names}
+        numbers = ("context", "power", "shrinkage", "penalty", "balance", "symptom_penalty")
+        return {name: getattr(self, name) for name in (*numbers, "full_stop", "seed")}
 
     def state(self) -> dict[str, Tensor]:
         """What was learned, and what follows from it so that predicting encodes no text.

@@ -1,6 +1,8 @@
 """Classifying without training: by class names, or by symptoms (mean or max over a class's).
 
-The paper's Fig. 3 compares the two; its Table 2 compares mean and max with the merge prompt.
+The paper's Fig. 3 compares the two; its Table 2 compares mean and max with the merge prompt. The authors'
+code has neither, so symptoms are closed with a full stop as its ViP closes them (`medvip.methods.vip`):
+then what is learned is all that tells `vip` and its ablations from these.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from medvip.backbones import Backbone
 from medvip.backbones.protocol import encode_texts
 from medvip.errors import NotFittedError
 from medvip.features import FeatureTable
-from medvip.methods.prompts import padded_by_class, require_fitting
+from medvip.methods.prompts import as_read, padded_by_class, require_fitting
 from medvip.symptoms import SymptomSet, spoken
 
 TEMPLATE = "a photo of a {}."
@@ -81,6 +83,8 @@ class ZeroShotSymptoms:
         The frozen encoders.
     symptoms
         Of every class, by name.
+    full_stop
+        Whether symptoms are closed with a full stop, as in `ViP`.
     """
 
     name: ClassVar[str] = "zero-shot-symptoms"
@@ -88,16 +92,17 @@ class ZeroShotSymptoms:
     uses_symptoms: ClassVar[bool] = True
     learns: ClassVar[bool] = False
 
-    def __init__(self, backbone: Backbone, symptoms: SymptomSet) -> None:
-        self.backbone, self.symptoms = backbone, symptoms
+    def __init__(self, backbone: Backbone, symptoms: SymptomSet, *, full_stop: bool = True) -> None:
+        self.backbone, self.symptoms, self.full_stop = backbone, symptoms, full_stop
         self.classes: tuple[str, ...] = ()
         self.history: list[dict[str, float]] = []
 
     def fit(self, train: FeatureTable, validation: FeatureTable, *, quiet: bool = True) -> ZeroShotSymptoms:
         """Encode the symptoms; no image is looked at."""
-        require_fitting(self.symptoms, self.backbone, context=0)
+        require_fitting(self.symptoms, self.backbone, context=0, full_stop=self.full_stop)
         by_class = self.symptoms.for_classes(train.classes)
-        vectors = encode_texts(self.backbone, [text for texts in by_class for text in texts])
+        texts = as_read((text for texts in by_class for text in texts), full_stop=self.full_stop)
+        vectors = encode_texts(self.backbone, texts)
         padded, present = padded_by_class(vectors, [len(texts) for texts in by_class])
         return self.load_state(train.classes, {"symptom_vectors": padded, "symptom_present": present})
 
@@ -108,8 +113,8 @@ class ZeroShotSymptoms:
         return probabilities(self._aggregate(similarity, self._present), self.backbone.logit_scale)
 
     def options(self) -> dict[str, Any]:
-        """None."""
-        return {}
+        """``full_stop``."""
+        return {"full_stop": self.full_stop}
 
     def state(self) -> dict[str, Tensor]:
         """``symptom_vectors`` [class, symptom, dim] and ``symptom_present`` [class, symptom]."""

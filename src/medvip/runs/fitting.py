@@ -217,7 +217,9 @@ def _require_symptoms_for(learner: Method, dataset: ImageDataset) -> None:
     symptoms = learner.symptoms
     if symptoms is not None and (learner.uses_symptoms or learner.options().get("text") == "symptoms"):
         symptoms.for_classes(dataset.classes)
-        require_fitting(symptoms, learner.backbone, learner.options().get("context", 0))
+        options = learner.options()
+        context, full_stop = options.get("context", 0), options.get("full_stop", False)
+        require_fitting(symptoms, learner.backbone, context, full_stop=full_stop)
 
 
 def _features(

@@ -18,7 +18,7 @@ from medvip.atomic import folder_written_whole
 from medvip.backbones import Backbone, load_backbone
 from medvip.errors import BackboneError, MedvipError, RunError, UsageError
 from medvip.explanation import SimilarityQuantiles, parts_of
-from medvip.methods import Method, create_method
+from medvip.methods import Method, create_method, options_of
 from medvip.runs.card import model_card
 from medvip.runs.run import Run
 from medvip.symptoms import SymptomSet
@@ -146,7 +146,7 @@ def load_run(folder: str | Path, *, backbone: Backbone | None = None, device: st
             )
         symptoms = _read_symptoms(config, folder)
         try:
-            method = create_method(config["method"], backbone, symptoms, **config["options"])
+            method = create_method(config["method"], backbone, symptoms, **_options(config))
         except UsageError as error:
             problem = " ".join(error.problem.split())[:300]
             raise RunError(f"{folder / CONFIG}: {problem}", fix=_COPY_AGAIN) from error
@@ -168,6 +168,12 @@ def load_run(folder: str | Path, *, backbone: Backbone | None = None, device: st
 
 
 _COPY_AGAIN = "copy the run again, or train again"
+
+
+def _options(config: dict[str, Any]) -> dict[str, Any]:
+    """The method's options; runs from before symptoms were closed with a full stop go on without it."""
+    earlier = {"full_stop": False} if "full_stop" in options_of(config["method"]) else {}
+    return earlier | config["options"]
 
 
 def _read_symptoms(config: dict[str, Any], folder: Path) -> SymptomSet | None:
