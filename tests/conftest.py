@@ -15,7 +15,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Where tensors cross functions, every annotation is checked in every call that the tests make.
 # (images and symptoms take a user's input, and have to answer a wrong type with their own error.)
-TENSOR_ROOMS = ("backbones", "features", "training", "methods", "evaluation", "explanation", "runs")
+TENSOR_ROOMS = (
+    "drawings",
+    "backbones",
+    "features",
+    "training",
+    "methods",
+    "evaluation",
+    "explanation",
+    "runs",
+)
 install_import_hook([f"medvip.{name}" for name in (*TENSOR_ROOMS, "confusion")], "beartype.beartype")
 
 from tiny_models import build_tiny_clip, build_tiny_siglip  # noqa: E402

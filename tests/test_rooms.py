@@ -10,6 +10,7 @@ import medvip
 ROOMS = [
     "images",
     "symptoms",
+    "drawings",
     "backbones",
     "features",
     "training",

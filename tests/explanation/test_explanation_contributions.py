@@ -53,7 +53,7 @@ def embedded_with_any_map() -> Backbone:
     from medvip.backbones.alignment import Alignment
 
     backbone = load_backbone("embedded", device="cpu")
-    matrix = torch.randn(384, 1280, generator=torch.Generator().manual_seed(0))
+    matrix = torch.randn(384, 320, generator=torch.Generator().manual_seed(0))
     backbone.__dict__["_alignment"] = Alignment({"text_mean": torch.zeros(384), "matrix": matrix})
     return backbone
 

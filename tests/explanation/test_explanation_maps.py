@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from medvip.backbones import Backbone, load_backbone
 from medvip.backbones.protocol import SpatialBackbone
 from medvip.errors import UnreadableImages, UsageError
 from medvip.explanation import Explanation, LogitParts, explain_pictures, parts_of
-from medvip.explanation.maps import share_maps
+from medvip.explanation.maps import joined, share_maps
 from medvip.features import FeatureTable
 from medvip.images import read_picture
 from medvip.methods import ViP
@@ -51,7 +54,7 @@ def embedded() -> Backbone:
     from medvip.backbones.alignment import Alignment
 
     backbone = load_backbone("embedded", device="cpu")
-    matrix = torch.randn(384, 1280, generator=torch.Generator().manual_seed(0))
+    matrix = torch.randn(384, 320, generator=torch.Generator().manual_seed(0))
     backbone.__dict__["_alignment"] = Alignment({"text_mean": torch.zeros(384), "matrix": matrix})
     return backbone
 
@@ -119,20 +122,30 @@ def drop_length_of_class(parts: LogitParts) -> LogitParts:
     return replace(parts, symptoms=parts.symptoms * parts.classes.norm(dim=-1)[:, None, None] / 7)
 
 
-def length_of_each_place(places: torch.Tensor) -> torch.Tensor:
+def vector(grids: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    return torch.cat([grid.mean((1, 2)) for grid in grids], 1)
+
+
+def length_of_each_place(grids: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
     """As if every place were divided by its own length."""
-    return (
-        places / places.norm(dim=-1, keepdim=True) * places.mean((1, 2), keepdim=True).norm(dim=-1)[..., None]
-    )
+    length = vector(grids).norm(dim=-1)[:, None, None, None]
+    return [grid / grid.norm(dim=-1, keepdim=True) * length for grid in grids]
 
 
-def drop_a_place(places: torch.Tensor) -> torch.Tensor:
-    """A place is set to nothing, while the length stays that of the whole image."""
-    changed = places.clone()
-    changed[:, 3, 3] = 0
-    return (
-        changed * (changed.mean((1, 2)).norm(dim=-1) / places.mean((1, 2)).norm(dim=-1))[:, None, None, None]
-    )
+def drop_a_place(grids: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+    """A place of one grid is set to nothing, while the length stays that of the whole image."""
+    changed = [grid.clone() for grid in grids]
+    changed[-1][:, 3, 3] = 0
+    factor = vector(tuple(changed)).norm(dim=-1) / vector(grids).norm(dim=-1)
+    return [grid * factor[:, None, None, None] for grid in changed]
+
+
+def drop_a_stage(grids: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+    """A stage says nothing, while the length stays that of the whole image."""
+    changed = [grid.clone() for grid in grids]
+    changed[3][:] = 0
+    factor = vector(tuple(changed)).norm(dim=-1) / vector(grids).norm(dim=-1)
+    return [grid * factor[:, None, None, None] for grid in changed]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +163,7 @@ def test_the_check_notices_a_term_that_is_dropped_from_the_parts(
     assert worst_gap(explain_pictures(pictures, model, maps=True, quiet=True)) > 1e-3
 
 
-@pytest.mark.parametrize("mutate", [length_of_each_place, drop_a_place], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("mutate", [length_of_each_place, drop_a_place, drop_a_stage], ids=lambda f: f.__name__)
 def test_the_check_notices_a_term_that_is_dropped_from_the_places(
     mutate, model, pictures, explained, monkeypatch
 ) -> None:
@@ -160,11 +173,65 @@ def test_the_check_notices_a_term_that_is_dropped_from_the_places(
     assert worst_gap(explain_pictures(pictures, model, maps=True, quiet=True)) > 1e-3
 
 
-def test_a_map_without_the_subtracted_mean_would_not_sum(model, embedded, pictures, explained) -> None:
+def test_a_map_without_the_subtracted_centre_would_not_sum(model, embedded, pictures, explained) -> None:
     pixels = torch.stack([embedded.preprocess(read_picture(str(path))) for path in pictures])
-    spoiled, _ = share_maps(embedded.encode_places(pixels) + embedded._image_tower.mean, parts_of(model))
+    space = embedded._image_tower.space
+    *stages, head = embedded.encode_places(pixels)
+    spoiled = share_maps([*stages, head + space.head_centre @ space.head_directions], parts_of(model))
+    sums = sum(of_symptoms[:, 1].sum((-1, -2)) for of_symptoms, _ in spoiled).numpy()
     shares = np.array([[share.share for share in one.classes[1].symptoms] for one in explained])
-    assert np.abs(spoiled[:, 1].sum((-1, -2)) - shares).max() > 1e-3
+    assert np.abs(sums - shares).max() > 1e-3
+
+
+def test_each_grid_has_maps_of_its_own_whose_sums_are_the_joined_ones(explained) -> None:
+    for one in explained:
+        assert one.maps is not None
+        assert [grid.class_vector.shape[1:] for grid in one.maps.grids] == [
+            (side, side) for side in (112, 56, 28, 14, 14, 7, 7)
+        ]
+        assert one.maps.class_vector.shape[1:] == (28, 28)
+        for name in ("symptoms", "class_vector"):
+            sums = sum(getattr(grid, name).sum((-1, -2)) for grid in one.maps.grids)
+            np.testing.assert_allclose(getattr(one.maps, name).sum((-1, -2)), sums, atol=1e-8)
+        finest = np.abs(one.maps.grids[0].class_vector)
+        assert finest.max() > 0, "the class vectors see with the first stage, too"
+
+
+def test_grids_come_into_the_json_on_demand(explained) -> None:
+    one = explained[0]
+    assert "grids" not in one.to_json()["maps"]
+    grids = one.maps.to_json(one.classes, grids=True)["grids"]
+    assert [len(grid["red"]["class_vector"]) for grid in grids] == [112, 56, 28, 14, 14, 7, 7]
+    total = sum(np.sum(grid["red"]["class_vector"]) for grid in grids)
+    (red,) = (part for part in one.classes if part.class_name == "red")
+    assert total == pytest.approx(red.class_vector, abs=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@for_all(
+    sides=st.lists(st.sampled_from([7, 14, 28, 56, 112]), min_size=1, max_size=4),
+    seed=st.integers(0, 2**20),
+)
+def test_joined_maps_keep_their_sums_and_their_places(sides: list[int], seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    maps = [torch.randn(2, side, side, generator=random, dtype=torch.double) for side in sides]
+    found = joined(maps)
+    expected = sum(one.sum((-1, -2)) for one in maps)
+    torch.testing.assert_close(found.sum((-1, -2)), expected, atol=1e-9, rtol=1e-9)
+    if len(sides) > 1:
+        by_loop = sum(by_hand(one[0].numpy()) for one in maps)
+        np.testing.assert_allclose(found[0].numpy(), by_loop, atol=1e-9)
+
+
+def by_hand(numbers: np.ndarray) -> np.ndarray:
+    """On 28 x 28 places: blocks added up, or weights of the two nearest middles along each side."""
+    side = len(numbers)
+    if side >= 28:
+        block = side // 28
+        return numbers.reshape(28, block, 28, block).sum((1, 3))
+    places = (np.arange(28) + 0.5) * side / 28 - 0.5
+    weights = np.array([np.interp(np.clip(places, 0, side - 1), range(side), row) for row in np.eye(side)])
+    return weights.T @ numbers @ weights * (side / 28) ** 2
 
 
 def test_shares_with_maps_are_those_without_and_those_of_the_method(model, pictures, explained) -> None:
@@ -183,8 +250,7 @@ def test_the_mean_over_places_is_the_images_vector(pictures, by_onnx_runtime: bo
     backbone.uses_onnx_runtime = by_onnx_runtime
     pixels = torch.stack([backbone.preprocess(read_picture(str(path))) for path in pictures])
     places = backbone.encode_places(pixels)
-    assert places.shape == (3, 7, 7, 1280)
-    torch.testing.assert_close(places.mean((1, 2)), backbone.encode_images(pixels), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(vector(places), backbone.encode_images(pixels), atol=1e-4, rtol=1e-4)
 
 
 def test_places_are_the_feature_map_of_the_package_itself(embedded, pictures) -> None:
@@ -196,18 +262,21 @@ def test_places_are_the_feature_map_of_the_package_itself(embedded, pictures) ->
     pixels = torch.stack([embedded.preprocess(read_picture(str(path))) for path in pictures])
     with torch.no_grad():
         expected = network.extract_features(pixels).permute(0, 2, 3, 1)
-    given = embedded.encode_places(pixels)
+    given = embedded.encode_places(pixels)[-1]
     assert expected.std() > 0.1
-    mean = (expected - given).mean((0, 1, 2))
-    torch.testing.assert_close(given + mean, expected, atol=2e-4, rtol=1e-4)
+    space = embedded._image_tower.space
+    rooted = expected / expected.mean((1, 2), keepdim=True).sqrt().clamp_min(1e-12)
+    torch.testing.assert_close(
+        given, (rooted - space.head_centre) @ space.head_directions, atol=2e-3, rtol=1e-3
+    )
 
 
 def test_a_picture_turned_over_turns_rows_not_columns(embedded) -> None:
     """Something only at the top is seen in the top rows."""
     picture = np.full((224, 224, 3), 127, np.uint8)
-    blank = embedded.encode_places(embedded.preprocess(Image.fromarray(picture))[None])
+    blank = embedded.encode_places(embedded.preprocess(Image.fromarray(picture))[None])[-1]
     picture[:60, 80:140] = np.random.default_rng(0).integers(0, 255, (60, 60, 3))
-    marked = embedded.encode_places(embedded.preprocess(Image.fromarray(picture))[None])
+    marked = embedded.encode_places(embedded.preprocess(Image.fromarray(picture))[None])[-1]
     change = (marked - blank).norm(dim=-1)[0]
     row, column = divmod(int(change.argmax()), 7)
     assert row <= 1
@@ -229,7 +298,7 @@ def test_patches_are_what_transformers_own_layers_give(tower, pictures) -> None:
     family, folder = tower
     backbone = load_backbone(str(folder), device="cpu")
     pixels = torch.stack([backbone.preprocess(read_picture(str(path))) for path in pictures])
-    given = backbone.encode_places(pixels)
+    (given,) = backbone.encode_places(pixels)
     assert given.shape == (3, 3, 3, backbone.embed_dim)
     kind = transformers.CLIPModel if family == "clip" else transformers.SiglipModel
     whole = kind.from_pretrained(folder).eval()
@@ -258,7 +327,7 @@ def test_patch_similarities_are_cosines_and_say_that_they_do_not_add_up(
     vectors = model.state()["symptom_vectors"].double().numpy()
     for path, one in zip(pictures, explained, strict=True):
         assert (one.maps.kind, one.maps.exact) == ("patch similarity", False)
-        places = backbone.encode_places(backbone.preprocess(read_picture(str(path)))[None])[0]
+        ((places,),) = backbone.encode_places(backbone.preprocess(read_picture(str(path)))[None])
         patch, text = places[2, 1].double().numpy(), vectors[1, 2]
         cosine = patch @ text / np.linalg.norm(patch) / np.linalg.norm(text)
         assert one.maps.symptoms[1, 2, 2, 1] == pytest.approx(cosine, abs=1e-5)

@@ -79,7 +79,7 @@ class Reference:
             mapped = (sentence / np.linalg.norm(sentence) - alignment.text_mean.numpy()) @ (
                 alignment.matrix.numpy().astype(float)
             )
-            return mapped / np.linalg.norm(mapped)
+            return np.concatenate([np.zeros(928), mapped / np.linalg.norm(mapped)])
         full, padding = {
             "clip": (77, self.tokenizer.eos_token_id),
             "siglip": (64, self.tokenizer.pad_token_id),

@@ -28,7 +28,7 @@ def embedded_with_any_map() -> Backbone:
     backbone = load_backbone("embedded", device="cpu")
     random = torch.Generator().manual_seed(0)
     tensors = {"text_mean": 0.01 * torch.randn(384, generator=random)}
-    tensors["matrix"] = torch.randn(384, 1280, generator=random)
+    tensors["matrix"] = torch.randn(384, 320, generator=random)
     backbone.__dict__["_alignment"] = Alignment(tensors)
     return backbone
 
@@ -108,7 +108,7 @@ def _texts_by_bert(backbone, texts: Sequence[str], context: torch.Tensor) -> np.
         ids = [start, *range(first_new, first_new + len(context)), *rest]
         sentence = model(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy().mean(0).astype(float)
         mapped = (sentence / np.linalg.norm(sentence) - mean) @ matrix
-        vectors.append(mapped / np.linalg.norm(mapped))
+        vectors.append(np.concatenate([np.zeros(928), mapped / np.linalg.norm(mapped)]))
     return np.stack(vectors)
 
 

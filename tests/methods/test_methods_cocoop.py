@@ -76,7 +76,7 @@ def test_probabilities_image_by_image(kind: str, reference) -> None:
 def test_the_number_of_learned_parameters() -> None:
     """M d + (D h + h) + (h d + d) with h = D / 16: published for CLIP ViT-B/16 as 35,360."""
     assert learned(CoCoOp(StubBackbone())._model(CLASSES)) == 35_360
-    d, D, h = 384, 1280, 80
+    d, D, h = 384, 1248, 78
     expected = 7 * d + (D * h + h) + (h * d + d)
     assert learned(CoCoOp(StubBackbone(d, D), context=7)._model(CLASSES)) == expected
 

@@ -134,7 +134,7 @@ def test_the_number_of_learned_parameters() -> None:
     assert count(context=4) == 2048
     assert count() == 8192
     assert count(class_specific=True) == 3 * 8192
-    assert learned(CoOp(StubBackbone(384, 1280), context=7)._model(classes)) == 7 * 384
+    assert learned(CoOp(StubBackbone(384, 1248), context=7)._model(classes)) == 7 * 384
 
 
 def test_random_starts_are_small_noise_from_the_seed() -> None:

@@ -14,7 +14,7 @@ from medvip import SymptomSet
 from medvip.methods import create_method
 backbone, classes = embedded_with_any_map(), ("blue", "red")
 symptoms = SymptomSet.from_mapping({"blue": ["like the sky", "cold"], "red": ["like fire"]})
-tables = [made_up(classes, 6, 1280, seed=seed) for seed in (1, 2)]
+tables = [made_up(classes, 6, 1248, seed=seed) for seed in (1, 2)]
 for name, options in (("vip", {"recipe": "fast"}), ("vip-whitened", {}), ("coop", {"recipe": "fast"})):
     create_method(name, backbone, symptoms, **options).fit(*tables)
 print(*sorted({"transformers", "torch._dynamo", "torch._inductor", "sympy"} & sys.modules.keys()))

@@ -100,7 +100,7 @@ def test_probabilities_are_those_of_the_papers_equations(
         for name in CLASSES
     ]
     merge = [state[name] for name in ("merge_query", "merge_query_projection", "merge_key_projection")]
-    # number by number would take minutes at 1280
+    # number by number would take minutes at 1248
     by_hand = class_vectors_in_one_go if kind == "embedded" else class_vectors_by_loop
     expected, attentions = by_hand(texts, *merge)
     scale = np.abs(expected).max()
@@ -280,7 +280,7 @@ def test_the_number_of_learned_parameters_is_the_papers() -> None:
     assert learned(StubBackbone(), classes=2, context=4) == 527_360  # CLIP ViT-B/16
     assert learned(StubBackbone(768, 768), classes=2, context=4) == 1_184_256  # ViT-L/14@336
     assert learned(StubBackbone(1024, 1024), classes=2, context=4) == 2_103_296  # RN50x64
-    for token_dim, dim, classes, context in ((512, 1024, 2, 4), (384, 1280, 7, 1), (32, 24, 3, 0)):
+    for token_dim, dim, classes, context in ((512, 1024, 2, 4), (384, 1248, 7, 1), (32, 24, 3, 0)):
         expected = context * token_dim + classes * dim + 2 * dim**2
         assert learned(StubBackbone(token_dim, dim), classes, context) == expected
 

@@ -136,7 +136,7 @@ def test_the_divergence_is_torchs() -> None:
 def test_the_number_of_learned_parameters() -> None:
     """M d + 2 d; conditional M d + two networks D -> h -> h -> d with h = D / 2."""
     assert learned(VariationalPrompts(StubBackbone())._model(CLASSES)) == 4 * 512 + 2 * 512
-    d, D, h = 384, 1280, 640
+    d, D, h = 384, 1248, 624
     network = (D * h + h) + (h * h + h) + (h * d + d)
     model = VariationalPrompts(StubBackbone(d, D), conditional=True, context=7)._model(CLASSES)
     assert learned(model) == 7 * d + 2 * network

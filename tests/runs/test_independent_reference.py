@@ -169,21 +169,12 @@ class Embedded:
         self.network = EfficientNet.from_name("efficientnet-lite0")
         self.network.load_state_dict(torch.load(weights, weights_only=True))
         self.network.eval()
-        fingerprint = run.config["backbone"]["fingerprint"]
-        alignment = Path(os.environ["MEDVIP_CACHE"]) / "alignments" / f"{fingerprint[:32]}.safetensors"
+        (alignment,) = (Path(os.environ["MEDVIP_CACHE"]) / "alignments").iterdir()
         with safe_open(alignment, framework="np") as opened:
             self.text_mean, self.matrix = opened.get_tensor("text_mean"), opened.get_tensor("matrix")
+        with safe_open(package("medvip") / "backbones" / "image_space.safetensors", framework="np") as opened:
+            self.space = {name: opened.get_tensor(name).astype(float) for name in opened.keys()}  # noqa: SIM118
         self.run, self.scale = run, math.exp(run.config["backbone"]["logit_scale"])
-        self.mean = self.mean_features()
-
-    def mean_features(self) -> np.ndarray:
-        """Mean over ImageNet: of min(max(x, 0), 6), x as the last normalisation has it; by summing."""
-        last = self.network._bn1
-        z = np.linspace(-8, 8, 2001)
-        density = np.exp(-(z**2) / 2)
-        density /= density.sum()
-        means, deviations = (t.detach().double().numpy() for t in (last.bias, last.weight.abs()))
-        return np.array([density @ (m + s * z).clip(0, 6) for m, s in zip(means, deviations, strict=True)])
 
     @torch.no_grad()
     def symptom(self, text: str) -> np.ndarray:
@@ -194,7 +185,7 @@ class Embedded:
         hook.remove()
         sentence = states.mean(0)
         vector = (sentence / np.linalg.norm(sentence) - self.text_mean) @ self.matrix
-        return vector / np.linalg.norm(vector)
+        return np.concatenate([np.zeros(928), vector / np.linalg.norm(vector)])
 
     @torch.no_grad()
     def picture(self, path: str) -> np.ndarray:
@@ -204,8 +195,22 @@ class Embedded:
         left, top = (width - 224) // 2, (height - 224) // 2
         pixels = np.asarray(picture, dtype=np.float32)[top : top + 224, left : left + 224]
         batch = torch.from_numpy((pixels - 127) / 128).permute(2, 0, 1)[None]
-        maps = self.network.extract_features(batch)[0].double().numpy()
-        return maps.mean((1, 2)) - self.mean
+        stages: list[np.ndarray] = []
+        hooks = [
+            self.network._blocks[last].register_forward_hook(
+                lambda _module, _inputs, output: stages.append(output[0].double().numpy())
+            )
+            for last in (0, 2, 4, 7, 10, 14)
+        ]
+        head = self.network.extract_features(batch)[0].double().numpy()
+        for hook in hooks:
+            hook.remove()
+        moments = np.concatenate(
+            [part for stage in stages for part in (stage.mean((1, 2)), stage.std((1, 2)))]
+        )
+        rooted = np.sqrt(head.mean((1, 2))) - self.space["head_centre"]
+        standardised = (moments - self.space["centre"]) / self.space["spread"]
+        return np.concatenate([standardised, rooted @ self.space["head_directions"]])
 
 
 def package(name: str) -> Path:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from ready_runs import (
     RUN_FILES,
     change_config,
@@ -160,6 +161,41 @@ def test_predicting_with_the_embedded_backbone_loads_no_text_tower(embedded_run,
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 13
     assert not (tmp_path / "fresh" / "alignments").exists(), "no text is encoded, so no map is needed"
+
+
+def test_a_run_on_whole_pictures_is_opened_on_whole_pictures(
+    embedded_cache, tiny_images, tmp_path, monkeypatch
+):
+    """Also where a folder of that name is at hand."""
+    monkeypatch.chdir(tmp_path)
+    folders = {}
+    for name in ("embedded", "embedded-whole"):
+        (tmp_path / name).mkdir()
+        folders[name] = tmp_path / f"run on {name}"
+        medvip.fit(
+            medvip.load_dataset(tiny_images),
+            medvip.load_backbone(name),
+            method="linear-probe",
+            cache=embedded_cache,
+            out=folders[name],
+            quiet=True,
+        )
+        backbone = json.loads((folders[name] / "config.json").read_text())["backbone"]
+        assert backbone["name"] == name
+        assert backbone["embed_dim"] == 1248
+    paths = sorted(map(str, (tiny_images / "green").glob("*.png")))
+    (whole, middle) = (load_run(folders[name]) for name in ("embedded-whole", "embedded"))
+    assert whole.method.backbone.name == "embedded-whole"
+    in_grey = []
+    for path in paths:
+        square = Image.new("RGB", (224, 224), (127, 127, 127))
+        square.paste(Image.open(path).resize((224, 187), Image.Resampling.BICUBIC), (0, 18))  # of 48 x 40
+        in_grey.append(whole.method.backbone.preprocess(square, framed=True))
+    expected = whole.method.predict_proba(whole.method.backbone.encode_images(torch.stack(in_grey)))
+    np.testing.assert_allclose(whole.predict_proba(paths), expected, rtol=1e-3)
+    assert not np.allclose(middle.predict_proba(paths), expected, rtol=0.1)
+    message = refused(BackboneError, folders["embedded-whole"], backbone=middle.method.backbone)
+    assert "was trained on the backbone embedded-whole" in message
 
 
 def test_a_backbone_given_by_a_relative_path_is_found_from_anywhere(

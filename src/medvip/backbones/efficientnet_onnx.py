@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medvip.backbones.efficientnet import CentredFeatures
+from medvip.backbones.efficientnet import StagedTower, blocks_of
+from medvip.backbones.image_space import DIM
 
 OPERATORS = 17
 """Version of ONNX's operators that the graph is written in."""
@@ -35,7 +36,7 @@ def has_onnx_runtime() -> bool:
 
 
 class OnnxFeatures:
-    """A frozen tower whose normalisations are folded, with the vectors of `CentredFeatures`.
+    """A frozen tower whose normalisations are folded, with the vectors of `StagedTower`.
 
     Each picture is encoded by itself and by one thread, as many pictures side by side as there are
     threads: so its vector is the same to the last bit in any batch, and threads never wait for one
@@ -49,7 +50,7 @@ class OnnxFeatures:
         Pictures encoded side by side.
     """
 
-    def __init__(self, tower: CentredFeatures, threads: int) -> None:
+    def __init__(self, tower: StagedTower, threads: int) -> None:
         onnxruntime = _silent_onnx_runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -57,15 +58,15 @@ class OnnxFeatures:
         self._session = onnxruntime.InferenceSession(
             model_of(tower), options, providers=["CPUExecutionProvider"]
         )
-        self._pool, self._dim = ThreadPoolExecutor(threads), len(tower.mean)
+        self._pool = ThreadPoolExecutor(threads)
 
-    def __call__(self, pixels: Float[Tensor, "batch 3 224 224"]) -> Float[Tensor, "batch 1280"]:
-        """As `CentredFeatures`, without gradients."""
+    def __call__(self, pixels: Float[Tensor, "batch 3 224 224"]) -> Float[Tensor, "batch dim"]:
+        """As `StagedTower`, without gradients."""
         pictures = pixels.float().contiguous().numpy()
         vectors = list(self._pool.map(self._encoded, pictures))
-        return torch.from_numpy(np.array(vectors, dtype=np.float32).reshape(len(pictures), self._dim))
+        return torch.from_numpy(np.array(vectors, dtype=np.float32).reshape(len(pictures), DIM))
 
-    def _encoded(self, picture: Float[np.ndarray, "3 224 224"]) -> Float[np.ndarray, "1 1280"]:
+    def _encoded(self, picture: Float[np.ndarray, "3 224 224"]) -> Float[np.ndarray, "1 dim"]:
         return self._session.run(None, {"pixels": picture[None]})[0]
 
 
@@ -82,8 +83,8 @@ def _silent_onnx_runtime() -> Any:
     return onnxruntime
 
 
-def model_of(tower: CentredFeatures) -> bytes:
-    """The tower as a serialised ONNX model: `pixels` [1, 3, 224, 224] to `features` [1, 1280]."""
+def model_of(tower: StagedTower) -> bytes:
+    """The tower as a serialised ONNX model: `pixels` [1, 3, 224, 224] to `vector` [1, dim]."""
     from onnx import TensorProto, helper, numpy_helper
 
     network: Any = tower.network  # the package has no type hints
@@ -111,23 +112,43 @@ def model_of(tower: CentredFeatures) -> bytes:
     def rectified(states: str) -> str:
         return apply("Clip", states, lowest, highest)
 
-    states = rectified(convolved("pixels", network._conv_stem))
-    for block in network._blocks:
+    def mean_of(states: str, side: int) -> str:
+        """Of 7 x 7 parts, then of all: rounding of 12,544 numbers that are added up one by one would show."""
+        part = side // 7
+        if part > 1:
+            states = apply("AveragePool", states, kernel_shape=[part, part], strides=[part, part])
+        return apply("GlobalAveragePool", states)
+
+    def moments(states: str, side: int) -> list[str]:
+        mean = mean_of(states, side)
+        apart = apply("Sub", states, mean)
+        deviation = apply("Sqrt", mean_of(apply("Mul", apart, apart), side))
+        return [apply("Flatten", mean), apply("Flatten", deviation)]
+
+    states, side, pooled = rectified(convolved("pixels", network._conv_stem)), 112, []
+    block: Any
+    for block, is_last in blocks_of(network):
         before = states
         for layer in _widening_and_depthwise(block):
-            states = rectified(convolved(states, layer))
+            states, side = rectified(convolved(states, layer)), side // layer.stride[0]
         states = convolved(states, block._project_conv)
         if _has_skip(block):
             states = apply("Add", states, before)
-    states = rectified(convolved(states, network._conv_head))
-    pooled = apply("Flatten", apply("GlobalAveragePool", states))
-    apply("Sub", pooled, constant(tower.mean), result="features")
+        if is_last:
+            pooled.append((states, side))
+    stages = apply("Concat", *[part for stage in pooled[:-1] for part in moments(*stage)], axis=1)
+    head = rectified(convolved(states, network._conv_head))
+    head = apply("Sqrt", apply("Flatten", apply("GlobalAveragePool", head)))
+    space = tower.space
+    standardised = apply("Div", apply("Sub", stages, constant(space.centre)), constant(space.spread))
+    turned = apply("MatMul", apply("Sub", head, constant(space.head_centre)), constant(space.head_directions))
+    apply("Concat", standardised, turned, result="vector", axis=1)
 
     graph = helper.make_graph(
         nodes,
         "EfficientNet-Lite0",
         [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, 3, 224, 224])],
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, len(tower.mean)])],
+        [helper.make_tensor_value_info("vector", TensorProto.FLOAT, [1, DIM])],
         constants,
     )
     # The oldest version of the file format that has these operators: any runtime reads it.

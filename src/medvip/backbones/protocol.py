@@ -115,14 +115,15 @@ class ContextBackbone(Protocol):
 
 @runtime_checkable
 class SpatialBackbone(Protocol):
-    """A backbone that also gives a vector for each place of a picture, so that one can ask where.
+    """A backbone that also says what it sees at each place of a picture, so that one can ask where.
 
     Attributes
     ----------
     mean_of_places_is_image
-        True where the vector of `Backbone.encode_images` is the mean over the places (to floating-point
-        order), so that whatever is linear in it splits over the places without remainder. False where
-        places are something else than parts of the image's vector.
+        True where the grids' means over their places, end to end, are the vector of
+        `Backbone.encode_images` (to floating-point order), so that whatever is linear in it splits over
+        the places without remainder. False where places are something else than parts of the image's
+        vector; there is one grid then, of vectors of the joint space.
     what_places_are
         What a place's vector is, in plain words.
     """
@@ -132,8 +133,12 @@ class SpatialBackbone(Protocol):
 
     def encode_places(
         self, pixels: Float[Tensor, "batch 3 size size"]
-    ) -> Float[Tensor, "batch row column dim"]:
-        """A vector of the joint space for each place of a grid over the input; rows from the top."""
+    ) -> tuple[Float[Tensor, "batch _row _column _width"], ...]:
+        """What is seen at each place of one or several grids over the input; rows from the top.
+
+        Several where the image's vector is made of several maps, one for each run of its numbers; their
+        widths add up to `Backbone.embed_dim`.
+        """
         ...
 
     def seen_box(self, width: int, height: int) -> tuple[float, float, float, float]:
@@ -146,29 +151,25 @@ class SpatialBackbone(Protocol):
 
 @runtime_checkable
 class TrainableBackbone(Protocol):
-    """A backbone whose image encoder can be had as a module of its own, to be trained."""
-
-    def image_tower(self, *, pretrained: bool = True) -> nn.Module:
-        """Pixels [batch, 3, size, size] to vectors [batch, dim], all parameters to be trained.
-
-        A copy: whatever is done to it, the backbone stays as it is. Pretrained, in evaluation
-        mode, it gives the vectors of `Backbone.encode_images`. Otherwise its weights are random,
-        drawn from torch's global generator.
-        """
-        ...
-
-
-@runtime_checkable
-class RectifiedBackbone(Protocol):
-    """A backbone whose image vectors are pooled outputs of a rectifier, moved.
+    """A backbone whose image encoder can be had as a module of its own, to be trained.
 
     Attributes
     ----------
-    image_origin
-        The vector where no output was above zero: no image vector has a smaller number.
+    tower_dim
+        How many numbers a picture's features have there.
     """
 
-    image_origin: Float[Tensor, " dim"]
+    tower_dim: int
+
+    def image_tower(self, *, pretrained: bool = True) -> nn.Module:
+        """Pixels [batch, 3, size, size] to features [batch, tower_dim], all parameters to be trained.
+
+        A copy: whatever is done to it, the backbone stays as it is. Pretrained, in evaluation
+        mode, it gives what the encoder's own last layer gives: the vectors of `Backbone.encode_images`
+        where those are nothing else. Otherwise its weights are random, drawn from torch's global
+        generator.
+        """
+        ...
 
 
 @torch.no_grad()

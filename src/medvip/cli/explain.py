@@ -27,6 +27,12 @@ def explain(
         typer.Option(help="Folder for explanations.json, a PNG and an SVG a picture.", show_default=False),
     ],
     maps: Annotated[bool, typer.Option("--maps/--no-maps", help="Whether to say where, too.")] = True,
+    grids: Annotated[
+        bool,
+        typer.Option(
+            "--grids", help="Each stage's own maps in the JSON, too: up to 112 x 112 numbers a symptom."
+        ),
+    ] = False,
     images: Annotated[
         bool, typer.Option("--images/--no-images", help="Whether to draw; --no-images: JSON only.")
     ] = True,
@@ -60,7 +66,7 @@ def explain(
     )
     names = [_file_name(number, one.path) if images else None for number, one in enumerate(explained, 1)]
     content = [
-        {**one.to_json(), "drawings": [f"{name}.png", f"{name}.svg"] if name else []}
+        {**one.to_json(grids=grids), "drawings": [f"{name}.png", f"{name}.svg"] if name else []}
         for one, name in zip(explained, names, strict=True)
     ]
     lines = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in content)  # one picture a line

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,14 +15,16 @@ from medvip.backbones.protocol import Backbone, SpatialBackbone
 from medvip.errors import UsageError
 from medvip.explanation.contributions import Explanation, contributions
 from medvip.explanation.logit_parts import parts_of
-from medvip.explanation.maps import SymptomMaps, share_maps, similarity_maps
+from medvip.explanation.maps import Box, GridMaps, Kind, SymptomMaps, joined, share_maps, similarity_maps
 from medvip.explanation.percentiles import SimilarityQuantiles
 from medvip.features import encode_paths
-from medvip.features.extraction import BATCH
 from medvip.features.picture_table import in_threads
 from medvip.images import read_picture
 from medvip.methods import Method
 from medvip.progress import progress_bar
+
+PICTURES = 8
+"""Whose places are in memory at a time: at the finest grids a picture has some 10 MB of them."""
 
 
 def explain_vectors(
@@ -121,27 +124,42 @@ def _explained_with_maps(
         sizes[path] = picture.size
         return backbone.preprocess(picture)
 
-    batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
+    batches = [paths[start : start + PICTURES] for start in range(0, len(paths), PICTURES)]
     for batch, read in zip(batches, in_threads(pixels, batches, workers), strict=False):
-        places = spatial.encode_places(read)
+        grids = spatial.encode_places(read)
         if spatial.mean_of_places_is_image:
-            kind, images, maps = "share", places.mean((1, 2)), share_maps(places, parts)
+            images = torch.cat([grid.mean((1, 2)) for grid in grids], -1)
+            kind, maps = "share", share_maps(grids, parts)
         else:
-            kind, images, maps = (
-                "patch similarity",
-                backbone.encode_images(read),
-                similarity_maps(places, parts),
-            )
+            images = backbone.encode_images(read)
+            kind, maps = "patch similarity", [similarity_maps(grids[0], parts)]
         explained = explain_vectors(images.float().cpu(), batch, method, seen)
         yield [
             replace(
                 one,
-                maps=SymptomMaps(
-                    kind, of_symptoms, of_class_vector, spatial.seen_box(*sizes[one.path]), sizes[one.path]
+                maps=_maps_of(
+                    kind,
+                    [(of_symptoms[row], of_class_vector[row]) for of_symptoms, of_class_vector in maps],
+                    spatial.seen_box(*sizes[one.path]),
+                    sizes[one.path],
                 ),
             )
-            for one, of_symptoms, of_class_vector in zip(explained, *maps, strict=True)
+            for row, one in enumerate(explained)
         ]
+
+
+def _maps_of(
+    kind: Kind, grids: Sequence[tuple[Tensor, Tensor]], box: Box, picture_size: tuple[int, int]
+) -> SymptomMaps:
+    """Of one picture, from the maps of its grids."""
+    return SymptomMaps(
+        kind,
+        joined([of_symptoms for of_symptoms, _ in grids]).numpy(),
+        joined([of_class_vector for _, of_class_vector in grids]).numpy(),
+        box,
+        picture_size,
+        tuple(GridMaps(*(part.numpy() for part in grid)) for grid in grids) if len(grids) > 1 else (),
+    )
 
 
 def require_spatial(backbone: Backbone) -> SpatialBackbone:

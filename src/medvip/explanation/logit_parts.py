@@ -12,14 +12,14 @@ scale = exp(logit_scale):
 
 A method whose class similarity is the mean over n symptoms' (zero-shot) has p_i = scale * t_i / (n |t_i|)
 and no class vector. `vip-whitened` has a scale of its own for each class, and f is the normalised vector
-of rooted numbers (``class_scales``, ``image_origin`` and ``image_power`` of its state). All in double
+of rooted numbers (``class_scales`` and ``image_power`` of its state). All in double
 precision: the sums are exact to what the image vectors are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,9 +56,8 @@ class LogitParts:
         Where a symptom stands.
     has_class_vector
         Whether the method learns a class vector at all.
-    origin, power
-        Images are rooted first: sign(x - origin) |x - origin|^power of each number. Without an
-        origin they are taken as they are.
+    power
+        Images are rooted first: sign(x) |x|^power of each number. 1 leaves them as they are.
     """
 
     classes: Float[Tensor, "class dim"]
@@ -68,7 +67,6 @@ class LogitParts:
     directions: Float[Tensor, "class symptom dim"]
     present: Bool[Tensor, "class symptom"]
     has_class_vector: bool = True
-    origin: Float[Tensor, " dim"] | None = None
     power: float = 1.0
 
     def logits(self, images: Float[Tensor, "image dim"]) -> Float[Tensor, "image class"]:
@@ -77,26 +75,25 @@ class LogitParts:
 
     def units(self, images: Float[Tensor, "*place dim"]) -> Float[Tensor, "*place dim"]:
         """Vectors at length 1, in the precision and on the device of the parts."""
-        images = images.to(self.symptoms.device).double()
-        if self.origin is not None:
-            images = rooted(images, self.origin, self.power)
-        return nn.functional.normalize(images, dim=-1)
+        return nn.functional.normalize(rooted(images.to(self.symptoms.device), self.power), dim=-1)
 
     def units_by_place(
-        self, places: Float[Tensor, "image row column dim"]
-    ) -> Float[Tensor, "image row column dim"]:
-        """What each place has of the image's vector at length 1, which they sum to.
+        self, grids: Sequence[Float[Tensor, "image _row _column _width"]]
+    ) -> list[Float[Tensor, "image _row _column _width"]]:
+        """What each place has of the image's vector at length 1: the grids' sums, end to end, are that vector.
 
-        The image's vector is the mean over places. A rooted number of it is the number less its
-        origin times what depends on the image alone, so that it still is a mean over places.
+        A number of the image's vector is the mean over the places of its grid. A rooted one is the number
+        times what depends on the image alone, so that it still is a mean over places.
         """
-        places = places.to(self.symptoms.device).double()
-        if self.origin is not None:
-            places = places - self.origin.double()
-            sizes = places.mean((1, 2), keepdim=True).abs()
-            places = places * torch.where(sizes > 0, sizes ** (self.power - 1), 0)
-        length = places.mean((1, 2), keepdim=True).norm(dim=-1, keepdim=True)
-        return places / (places.shape[1] * places.shape[2] * length.clamp(min=1e-12))
+        grids = [grid.to(self.symptoms.device).double() for grid in grids]
+        if self.power != 1:
+            sizes = [grid.mean((1, 2), keepdim=True).abs() for grid in grids]
+            grids = [
+                grid * torch.where(size > 0, size ** (self.power - 1), 0)
+                for grid, size in zip(grids, sizes, strict=True)
+            ]
+        lengths = torch.cat([grid.mean((1, 2)) for grid in grids], -1).norm(dim=-1).clamp(min=1e-12)
+        return [grid / (grid.shape[1] * grid.shape[2] * lengths[:, None, None, None]) for grid in grids]
 
     def similarities(self, images: Float[Tensor, "image dim"]) -> Float[Tensor, "image class symptom"]:
         """Cosine of every image with every symptom; 0 where a class has no further symptom."""
@@ -150,7 +147,6 @@ def vip_parts(state: Mapping[str, Tensor], logit_scale: float) -> LogitParts:
         attention=attention,
         directions=nn.functional.normalize(vectors, dim=-1),
         present=vectors.abs().sum(-1) > 0,
-        origin=state.get("image_origin"),
         power=float(state.get("image_power", 1.0)),
     )
 

@@ -182,7 +182,7 @@ class SupervisedMethod:
     def _new_model(self, classes: int, *, pretrained: bool) -> TowerClassifier:
         tower = self._trainable.image_tower(pretrained=pretrained)
         rate = usual_rate(tower) if self.tower_rate is None else self.tower_rate
-        model = TowerClassifier(tower, self.backbone.embed_dim, classes, rate)
+        model = TowerClassifier(tower, self._trainable.tower_dim, classes, rate)
         return model.to(self.backbone.device)
 
     def _fitted(self) -> TowerClassifier:

@@ -21,18 +21,16 @@ def unit(vectors: Float[Tensor, "*any dim"]) -> Float[Tensor, "*any dim"]:
     return nn.functional.normalize(vectors.double(), dim=-1)
 
 
-def rooted(
-    vectors: Float[Tensor, "*any dim"], origin: Float[Tensor, " dim"], power: float | Float[Tensor, ""]
-) -> Float[Tensor, "*any dim"]:
-    """sign(x - o) |x - o|^power of each number, in double precision.
+def rooted(vectors: Float[Tensor, "*any dim"], power: float | Float[Tensor, ""]) -> Float[Tensor, "*any dim"]:
+    """sign(x) |x|^power of each number, in double precision.
 
     Examples
     --------
-    >>> rooted(torch.tensor([5.0, -3.0]), torch.tensor([1.0, 1.0]), 0.5).tolist()
+    >>> rooted(torch.tensor([4.0, -4.0]), 0.5).tolist()
     [2.0, -2.0]
     """
-    moved = vectors.double() - origin.double()
-    return moved.sign() * moved.abs() ** power
+    vectors = vectors.double()
+    return vectors.sign() * vectors.abs() ** power
 
 
 def class_sums(

@@ -1,4 +1,4 @@
-"""ViP on rooted, whitened image vectors: the same class vector, found by a convex problem.
+"""ViP with a whitened penalty: the same class vector, found by a convex problem.
 
 Ours. What `vip` is stays: frozen encoders, symptoms in plain words, closed with a full stop as the authors'
 code does (`medvip.methods.vip`), behind a learned context prompt, and one vector a class from them and a
@@ -8,15 +8,14 @@ learned class vector,
 
 What is other:
 
-1. *Rooted vectors.* With x what the image tower gives and o what it gives when it sees nothing
-   (`RectifiedBackbone.image_origin`; 0 where a backbone does not say), number by number
+1. *Image vectors may be rooted.* With x what the image tower gives, number by number,
 
-       phi(x) = sign(x - o) |x - o|^power,     f = phi(x) / |phi(x)|.
+       phi(x) = sign(x) |x|^power,     f = phi(x) / |phi(x)|.
 
-   Pooled features are skewed: a few large ones decide a cosine. With power 1/2 their scalar product is
-   that of Hellinger's distance. (Perronnin et al., ECCV 2010, do so with Fisher vectors.)
+   Where a few large numbers decide a cosine a power below 1 helps (Perronnin et al., ECCV 2010, do so with
+   Fisher vectors). The embedded backbone's numbers are standardised and need none: the default is 1.
 2. *Symptoms in that space.* A text vector u stands for a linear score of an image, u^T x. To first order that
-   is (u / phi')^T phi(x) + const, so it becomes u |m - o|^(1 - power) at length 1, m the training images'
+   is (u / phi')^T phi(x) + const, so it becomes u |m|^(1 - power) at length 1, m the training images'
    mean. Less the mean over all symptoms of the set, at length 1 again, it is t: what they have in common
    tells no class from another, and behind a context prompt they have much in common.
 3. *Whitened penalty, class balance, no W_q and W_k.* g and the weights b_cj of the symptoms minimise a
@@ -61,7 +60,7 @@ ROUNDING = 1e-4
 
 
 class ViPWhitened:
-    """Classifies images by mixtures of visual symptoms that are fitted in whitened, rooted vectors.
+    """Classifies images by mixtures of visual symptoms that are fitted with a whitened penalty.
 
     Augmented views, where there are some, are learned from; together they count as one image.
 
@@ -107,7 +106,7 @@ class ViPWhitened:
         symptoms: SymptomSet,
         *,
         context: int = 4,
-        power: float = 0.5,
+        power: float = 1.0,
         shrinkage: float = 20.0,
         penalty: float = 0.07,
         balance: float = 0.5,
@@ -150,11 +149,11 @@ class ViPWhitened:
         prompts = PromptedSymptoms(
             self.backbone, by_class, self.context, torch.Generator().manual_seed(self.seed)
         ).to(self.backbone.device)
-        vectors, origin = train.vectors.flatten(0, 1).double().cpu(), self._origin()
-        slope = (vectors.mean(0) - origin).abs() ** (1 - self.power)  # 1 / phi', up to a factor
+        vectors = train.vectors.flatten(0, 1).double().cpu()
+        slope = vectors.mean(0).abs() ** (1 - self.power)  # 1 / phi', up to a factor
         owners = np.repeat(np.arange(len(by_class)), [len(texts) for texts in by_class])
         problem = WhitenedRegression(
-            unit(rooted(vectors, origin, self.power)).numpy(),
+            unit(rooted(vectors, self.power)).numpy(),
             train.labels.repeat_interleave(train.views).cpu().numpy(),
             owners,
             Strengths(self.shrinkage, self.penalty, self.balance, self.symptom_penalty),
@@ -171,7 +170,7 @@ class ViPWhitened:
     def predict_proba(self, images: Float[Tensor, "image dim"]) -> Float[np.ndarray, "image class"]:
         """Softmax over the classes of k_c cos(f, s_c), in double precision."""
         state = self.state()
-        seen = unit(rooted(images.to(self.backbone.device), state["image_origin"], state["image_power"]))
+        seen = unit(rooted(images.to(self.backbone.device), state["image_power"]))
         return (seen @ (state["class_scales"] * unit(state["class_vectors"]).T)).softmax(-1).cpu().numpy()
 
     def options(self) -> dict[str, Any]:
@@ -184,8 +183,8 @@ class ViPWhitened:
 
         ``context_prompt`` [context, token_dim]; ``merge_query`` g [class, dim], ``symptom_vectors`` t
         [class, symptom, dim], ``symptom_attention`` a [class, symptom] (0 where a class has no further
-        symptom), ``class_vectors`` s [class, dim] and ``class_scales`` k [class]; ``image_origin`` o [dim]
-        and ``image_power`` [], which make f of an image.
+        symptom), ``class_vectors`` s [class, dim] and ``class_scales`` k [class]; ``image_power`` [],
+        which makes f of an image.
         """
         if not self._state:
             raise NotFittedError(f"this {self.name} has learned nothing yet", fix="call fit first")
@@ -196,11 +195,6 @@ class ViPWhitened:
         self.classes = classes
         self._state = {name: tensor.to(self.backbone.device) for name, tensor in state.items()}
         return self
-
-    def _origin(self) -> Float[Tensor, " dim"]:
-        """What the image tower gives when it sees nothing, as far as the backbone knows."""
-        known = getattr(self.backbone, "image_origin", None)
-        return torch.zeros(self.backbone.embed_dim).double() if known is None else known.double().cpu()
 
     def _learn_context(
         self, problem: WhitenedRegression, prompts: PromptedSymptoms, slope: Float[Tensor, " dim"]
@@ -249,7 +243,6 @@ class ViPWhitened:
             "symptom_attention": attention,
             "class_vectors": representative,
             "class_scales": sums[:, 0] * representative.norm(dim=-1),
-            "image_origin": self._origin(),
             "image_power": torch.tensor(self.power, dtype=torch.float64),
         }
         return self.load_state(classes, state)

@@ -11,6 +11,7 @@ from typing import Any
 
 import medvip
 from medvip.backbones import Backbone
+from medvip.backbones.loading import EMBEDDED
 from medvip.errors import TrainingError, UsageError
 from medvip.explanation import SimilarityQuantiles, can_be_explained, parts_of, similarity_quantiles
 from medvip.features import (
@@ -291,4 +292,4 @@ def _config(
 def _lasting_name(name: str) -> str:
     """The backbone's name; a folder's in full, so that the run works from any other folder."""
     path = Path(name).expanduser()
-    return str(path.resolve()) if name != "embedded" and path.is_dir() else name
+    return str(path.resolve()) if name not in EMBEDDED and path.is_dir() else name

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from medvip.backbones.loading import EMBEDDED
 from medvip.errors import MedvipError, UsageError
 from medvip.evaluation.benchmark.cells import (
     PROTOCOL,
@@ -181,7 +182,7 @@ def plan_study(study: Study, folder: Path, data: Path | None = None, *, verify: 
     backbones = {}
     for name in study.backbones:
         place = _found(name, folder, data)
-        is_folder = place.is_dir() and name != "embedded"
+        is_folder = place.is_dir() and name not in EMBEDDED
         backbones[backbone_label(name)] = str(place) if is_folder else name
         attempt(f"backbone {name}", lambda name=name, place=place: _check_backbone(name, place, notes))
     settings = {
@@ -291,7 +292,7 @@ def _found(path: str, folder: Path, data: Path | None) -> Path:
 
 
 def _check_backbone(name: str, place: Path, notes: list[str]) -> None:
-    if name == "embedded":
+    if name in EMBEDDED:
         from medvip.backbones import load_backbone
 
         load_backbone(name, device="cpu")  # looks whether its packages are there; reads no weights

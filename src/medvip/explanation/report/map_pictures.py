@@ -73,9 +73,10 @@ def overlay(
     seen = picture.convert("L").resize(size, Image.Resampling.BILINEAR, box=_inside(maps.box, picture.size))
     grey = 40 + np.asarray(seen, dtype=np.float64)[..., None] * (215 / 255)
     scaled = np.clip(values / (largest or 1.0), -1, 1)
-    strength = np.asarray(
-        Image.fromarray(scaled.astype(np.float32)).resize(size, Image.Resampling.NEAREST), dtype=np.float64
-    )[..., None]
+    between = Image.Resampling.BILINEAR if maps.grids else Image.Resampling.NEAREST
+    strength = np.asarray(Image.fromarray(scaled.astype(np.float32)).resize(size, between), dtype=np.float64)[
+        ..., None
+    ]
     ends = {sign: np.array(ImageColor.getrgb(colour)) for sign, colour in ((1, FOR), (-1, AGAINST))}
     colour = 255 + np.abs(strength) * (np.where(strength > 0, ends[1], ends[-1]) - 255)
     opacity = 0.1 + 0.7 * np.abs(strength)
