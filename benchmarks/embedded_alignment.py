@@ -13,8 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from medvip.backbones.alignment import imagenet_texts, ridge
+from medvip.backbones.alignment import class_rows, imagenet_texts, ridge
 from medvip.backbones.embedded import EmbeddedBackbone
+from medvip.backbones.image_space import load_image_space
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)
 CLASSES, HELD_OUT, REPEATS = 1000, 200, 5
@@ -26,8 +27,8 @@ def main() -> None:
     classes, texts = imagenet_texts()
     class_of_text = torch.tensor(classes)
     sentences = backbone._sentences(texts).double()
-    rows = torch.load(backbone._image_weights, weights_only=True)["_fc.weight"].double()
-    rows = rows - rows.mean(0)
+    classifier = torch.load(backbone._image_weights, weights_only=True)["_fc.weight"].double()
+    rows = class_rows(classifier, load_image_space())
     described = torch.arange(len(texts)) >= CLASSES
     print("| ridge strength | names: first | names: first five | descriptions: first | first five |")
     print("|---|---|---|---|---|")

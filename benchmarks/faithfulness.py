@@ -53,7 +53,7 @@ from medvip.explanation.faithfulness import (
     points_at,
     with_random_prompts,
 )
-from medvip.explanation.maps import share_maps
+from medvip.explanation.maps import joined, share_maps
 from medvip.features import FeatureTable
 from medvip.images import read_picture
 from medvip.methods import Method, ViP, create_method
@@ -71,6 +71,7 @@ MEANS = {
     "dark dots scattered inside": ("dark_dots", True),
 }
 GRID, STEPS, RESAMPLES = (7, 7), 7, 400
+"""All maps are asked on the grid of the last stage, where symptoms are; finer ones are added up on it."""
 MODELS = ("vip", "zero-shot-symptoms", "random prompts")
 ORDERS = ("map", "symptom maps alone", "random")
 
@@ -104,7 +105,7 @@ class Material:
         self.truth = [by_path[path] for path in self.test.paths]
         self.pixels = torch.stack([self.backbone.preprocess(read_picture(path)) for path in self.test.paths])
         spatial = require_spatial(self.backbone)
-        self.places = spatial.encode_places(self.pixels)
+        self.grids = spatial.encode_places(self.pixels)
         size = truth["size"]
         self.box = spatial.seen_box(size, size)
         weights = group_weights(
@@ -121,6 +122,19 @@ class Material:
 
     def drawn(self, what: str) -> np.ndarray:
         return np.array([entry["symptoms"][what] for entry in self.truth])
+
+
+def maps_of(made: Material, method: Method) -> tuple[np.ndarray, np.ndarray]:
+    """Of the symptoms and of the class vectors, on `GRID`."""
+    found = share_maps(made.grids, parts_of(method))
+    of_both = (joined([one[part] for one in found]) for part in (0, 1))
+    of_symptoms, of_class_vector = (
+        torch.nn.functional.avg_pool2d(maps.flatten(0, -3), maps.shape[-1] // GRID[0], divisor_override=1)
+        .view(*maps.shape[:-2], *GRID)
+        .numpy()
+        for maps in of_both
+    )
+    return of_symptoms, of_class_vector
 
 
 # One value for each resample; the first is of the images as they are.
@@ -195,7 +209,7 @@ def pointing(made: Material, maps: np.ndarray) -> dict[str, Any]:
 
 def pointing_of_decision(made: Material, method: Method) -> dict[str, Any]:
     """A control: whether the map of suspicious less harmless points at anything that was drawn."""
-    of_symptoms, of_class_vector = share_maps(made.places, parts_of(method))
+    of_symptoms, of_class_vector = maps_of(made, method)
     of_classes = of_symptoms.sum(2) + of_class_vector
     suspicious = made.test.classes.index("suspicious")
     rows = {name: np.full(len(made.truth), np.nan) for name in ("accuracy", "chance", "chance_in_lesion")}
@@ -259,8 +273,8 @@ def locality(made: Material) -> dict[str, float]:
         for place in random.choice(49, size=4, replace=False):
             order = np.r_[place, np.delete(np.arange(49), place)]
             changed = along_order(picture, instead, order, GRID, 49)[1:2]  # the first place alone
-            after = require_spatial(made.backbone).encode_places(changed)[0]
-            change = (after - made.places[image]).double().square().sum(-1).numpy()
+            after = require_spatial(made.backbone).encode_places(changed)[-1][0]
+            change = (after - made.grids[-1][image]).double().square().sum(-1).numpy()
             row, column = divmod(int(place), 7)
             near = change[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
             own.append(change[row, column] / change.sum())
@@ -274,7 +288,7 @@ def truths(made: Material) -> dict[str, Any]:
     maps = {}
     for name, method in made.methods.items():
         parts = parts_of(method)
-        maps[name] = share_maps(made.places, parts)[0]
+        maps[name] = maps_of(made, method)[0]
         right = method.predict_proba(made.test.plain).argmax(1) == made.test.labels.numpy()
         out["models"][name] = {
             "accuracy": figure(mean_over_images(right.astype(float), made.weights)),
@@ -298,7 +312,7 @@ def truths(made: Material) -> dict[str, Any]:
 def orders_of(made: Material, name: str, predicted: np.ndarray) -> dict[str, list[np.ndarray]]:
     """Places of each image, by the map of what it was predicted as less the other classes', highest first."""
     parts = parts_of(made.methods[name])
-    of_symptoms, of_class_vector = share_maps(made.places, parts)
+    of_symptoms, of_class_vector = maps_of(made, made.methods[name])
     by_source = {"map": of_symptoms.sum(2) + of_class_vector, "symptom maps alone": of_symptoms.sum(2)}
     if not parts.has_class_vector:
         del by_source["symptom maps alone"]  # they are the map
@@ -318,7 +332,7 @@ def curves(made: Material) -> dict[str, Any]:
     which is random too, so one path serves both.
     """
     soft, random = blurred(made.pixels), np.random.default_rng(made.seed)
-    vectors = made.places.mean((1, 2))
+    vectors = torch.cat([grid.mean((1, 2)) for grid in made.grids], 1)
     predicted = {name: method.predict_proba(vectors).argmax(1) for name, method in made.methods.items()}
     orders = {name: orders_of(made, name, predicted[name]) for name in MODELS}
     areas: dict[str, dict[str, dict[str, list[float]]]] = {
@@ -457,7 +471,7 @@ def table(folder: Path) -> str:
     )
     lines += [
         "",
-        f"One place blurred: {100 * own:.0f} % of the feature map's squared change is at that place, "
+        f"One place blurred: {100 * own:.0f} % of the last stage's squared change is at that place, "
         f"{100 * near:.0f} % there and at the places around it.",
     ]
     return "\n".join([*lines, *_curve_table(folder), ""])

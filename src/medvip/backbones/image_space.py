@@ -74,7 +74,7 @@ class ImageSpace(nn.Module):
     def places(
         self, maps: Sequence[Float[Tensor, "batch _channel _row _column"]]
     ) -> tuple[Float[Tensor, "batch _row _column _width"], ...]:
-        """What each place adds, a grid for each map: the means over their places, end to end, are the vector."""
+        """What each place adds, a grid for each map: their means over places, end to end, are the vector."""
         *stages, head = maps
         grids, start = [], 0
         for states in stages:

@@ -51,7 +51,8 @@ def load_backbone(name: str = "embedded", *, device: str = "auto") -> Backbone:
         return HuggingFaceBackbone(name, download(name), place)
     raise BackboneError(
         f"there is no backbone {name!r}: it is no folder and has not the form of a hub id",
-        fix="use 'embedded' or 'embedded-whole', the path of a model folder, or a hub id such as openai/clip-vit-base-patch16",
+        fix="use 'embedded' or 'embedded-whole', the path of a model folder, "
+        "or a hub id such as openai/clip-vit-base-patch16",
     )
 
 

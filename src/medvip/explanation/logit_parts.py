@@ -80,7 +80,7 @@ class LogitParts:
     def units_by_place(
         self, grids: Sequence[Float[Tensor, "image _row _column _width"]]
     ) -> list[Float[Tensor, "image _row _column _width"]]:
-        """What each place has of the image's vector at length 1: the grids' sums, end to end, are that vector.
+        """What each place has of the image's vector at length 1: the grids' sums, end to end, are it.
 
         A number of the image's vector is the mean over the places of its grid. A rooted one is the number
         times what depends on the image alone, so that it still is a mean over places.
