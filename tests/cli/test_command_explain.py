@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from command_answers import clip_fit, clip_run, fit, medvip, symptom_file
 from PIL import Image
+from ready_runs import embedded_cache, embedded_run
 
 from medvip.cli.main import main
 
@@ -63,6 +64,24 @@ def test_without_maps_and_without_images(clip_run, medvip, tiny_images, tmp_path
     assert (tmp_path / "b" / "0001-0.svg").exists()
     for one, two in zip(entry["classes"], other["classes"], strict=True):
         assert one["logit"] == pytest.approx(two["logit"], abs=1e-4)
+
+
+def test_each_stages_own_grid_on_demand(embedded_run, medvip, tiny_images, tmp_path):
+    """On the embedded backbone; they and the joined map have the same sum, the share."""
+    picture = tiny_images / "red" / "0.png"
+    usual = ("explain", embedded_run, picture, "--no-images", "--quiet", "--out")
+    medvip(*usual, tmp_path / "a").done()
+    medvip(*usual, tmp_path / "b", "--grids").done()
+    (plain,), (entry,) = (json.loads((tmp_path / x / "explanations.json").read_text()) for x in "ab")
+    assert "grids" not in plain["maps"]
+    assert plain["maps"]["classes"] == entry["maps"]["classes"]
+    sides = [len(grid["red"]["class_vector"]) for grid in entry["maps"]["grids"]]
+    assert sides == [112, 56, 28, 14, 14, 7, 7]
+    for part in entry["classes"]:
+        name = part["class_name"]
+        total = sum(np.sum(grid[name]["class_vector"]) for grid in entry["maps"]["grids"])
+        assert total == pytest.approx(part["class_vector"], abs=1e-5)
+        assert np.shape(entry["maps"]["classes"][name]["class_vector"]) == (28, 28)
 
 
 def test_without_matplotlib(clip_run, medvip, tiny_images, tmp_path, monkeypatch):

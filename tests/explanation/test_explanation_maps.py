@@ -79,7 +79,7 @@ def model(embedded, tiny_symptoms) -> ViP:
 
 @pytest.fixture(scope="module")
 def explained(model, pictures) -> list[Explanation]:
-    return explain_pictures(pictures, model, maps=True, quiet=True)
+    return explain_pictures(pictures, model, maps=True, grids=True, quiet=True)
 
 
 # ------------------------------------------------------------------ exact maps
@@ -163,7 +163,9 @@ def test_the_check_notices_a_term_that_is_dropped_from_the_parts(
     assert worst_gap(explain_pictures(pictures, model, maps=True, quiet=True)) > 1e-3
 
 
-@pytest.mark.parametrize("mutate", [length_of_each_place, drop_a_place, drop_a_stage], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "mutate", [length_of_each_place, drop_a_place, drop_a_stage], ids=lambda f: f.__name__
+)
 def test_the_check_notices_a_term_that_is_dropped_from_the_places(
     mutate, model, pictures, explained, monkeypatch
 ) -> None:
@@ -197,10 +199,13 @@ def test_each_grid_has_maps_of_its_own_whose_sums_are_the_joined_ones(explained)
         assert finest.max() > 0, "the class vectors see with the first stage, too"
 
 
-def test_grids_come_into_the_json_on_demand(explained) -> None:
+def test_grids_come_on_demand(explained, model, pictures) -> None:
+    (without,) = explain_pictures(pictures[:1], model, maps=True, quiet=True)
+    assert without.maps is not None
+    assert without.maps.grids == ()
+    assert "grids" not in without.to_json()["maps"]
     one = explained[0]
-    assert "grids" not in one.to_json()["maps"]
-    grids = one.maps.to_json(one.classes, grids=True)["grids"]
+    grids = one.to_json()["maps"]["grids"]
     assert [len(grid["red"]["class_vector"]) for grid in grids] == [112, 56, 28, 14, 14, 7, 7]
     total = sum(np.sum(grid["red"]["class_vector"]) for grid in grids)
     (red,) = (part for part in one.classes if part.class_name == "red")

@@ -62,11 +62,11 @@ def explain(
     paths = o.picture_paths(pictures)
     loaded = o.load_given_run(run, backbone, device)
     explained = o.without_unreadable(
-        lambda ps: loaded.explain(ps, maps=maps, quiet=quiet), paths, skip_unreadable
+        lambda ps: loaded.explain(ps, maps=maps, grids=grids, quiet=quiet), paths, skip_unreadable
     )
     names = [_file_name(number, one.path) if images else None for number, one in enumerate(explained, 1)]
     content = [
-        {**one.to_json(grids=grids), "drawings": [f"{name}.png", f"{name}.svg"] if name else []}
+        {**one.to_json(), "drawings": [f"{name}.png", f"{name}.svg"] if name else []}
         for one, name in zip(explained, names, strict=True)
     ]
     lines = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in content)  # one picture a line

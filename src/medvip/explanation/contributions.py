@@ -157,8 +157,8 @@ class Explanation:
         """The contributions of one class, by name."""
         return next(one for one in self.classes if one.class_name == name)
 
-    def to_json(self, *, grids: bool = False) -> dict[str, Any]:
-        """The same, as plain JSON values; with `grids` each stage's own maps, too."""
+    def to_json(self) -> dict[str, Any]:
+        """The same, as plain JSON values."""
         decided = self.decision
         return {
             "path": self.path,
@@ -166,7 +166,7 @@ class Explanation:
             "probabilities": self.probabilities,
             "classes": [asdict(one) for one in self.classes],
             "decision": {**asdict(decided), "class_vector_part": decided.class_vector_part},
-            "maps": self.maps and self.maps.to_json(self.classes, grids=grids),
+            "maps": self.maps and self.maps.to_json(self.classes),
         }
 
 

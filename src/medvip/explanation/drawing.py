@@ -237,7 +237,7 @@ def _overlay(
     opacity = 0.1 + 0.7 * np.clip(np.abs(values) / largest, 0, 1)
     axes.imshow(
         values, cmap=diverging(), vmin=-largest, vmax=largest, alpha=opacity,
-        extent=(left, right, bottom, top), interpolation="bilinear" if maps.grids else "nearest",
+        extent=(left, right, bottom, top), interpolation="bilinear" if maps.exact else "nearest",
     )  # fmt: skip
     axes.set_xlim(max(0, left), min(width, right))
     axes.set_ylim(min(height, bottom), max(0, top))

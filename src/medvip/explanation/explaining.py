@@ -73,6 +73,7 @@ def explain_pictures(
     seen: SimilarityQuantiles | None = None,
     *,
     maps: bool = False,
+    grids: bool = False,
     cache: Path | None = None,
     workers: int | None = None,
     quiet: bool = False,
@@ -88,6 +89,8 @@ def explain_pictures(
     maps
         Whether to say where, too. The pictures are then encoded anew: what is kept of a picture
         in the cache is its vector, not its places.
+    grids
+        Whether maps come with those of each stage's own grid, some megabytes a picture.
     cache, workers, quiet
         As in `medvip.features.encode_paths`.
 
@@ -105,14 +108,18 @@ def explain_pictures(
         return explain_vectors(images, names, method, seen)
     explained: list[Explanation] = []
     with progress_bar("explaining pictures", len(names), "pictures", quiet=quiet) as advance:
-        for part in _explained_with_maps(names, method, seen, workers):
+        for part in _explained_with_maps(names, method, seen, grids, workers):
             explained += part
             advance(len(part))
     return explained
 
 
 def _explained_with_maps(
-    paths: Sequence[str], method: Method, seen: SimilarityQuantiles | None, workers: int | None
+    paths: Sequence[str],
+    method: Method,
+    seen: SimilarityQuantiles | None,
+    keep_grids: bool,
+    workers: int | None,
 ) -> Iterator[list[Explanation]]:
     """A batch at a time."""
     parts, backbone = parts_of(method), method.backbone
@@ -142,6 +149,7 @@ def _explained_with_maps(
                     [(of_symptoms[row], of_class_vector[row]) for of_symptoms, of_class_vector in maps],
                     spatial.seen_box(*sizes[one.path]),
                     sizes[one.path],
+                    keep_grids,
                 ),
             )
             for row, one in enumerate(explained)
@@ -149,16 +157,21 @@ def _explained_with_maps(
 
 
 def _maps_of(
-    kind: Kind, grids: Sequence[tuple[Tensor, Tensor]], box: Box, picture_size: tuple[int, int]
+    kind: Kind,
+    grids: Sequence[tuple[Tensor, Tensor]],
+    box: Box,
+    picture_size: tuple[int, int],
+    keep_grids: bool,
 ) -> SymptomMaps:
     """Of one picture, from the maps of its grids."""
+    kept = grids if keep_grids and len(grids) > 1 else ()
     return SymptomMaps(
         kind,
         joined([of_symptoms for of_symptoms, _ in grids]).numpy(),
         joined([of_class_vector for _, of_class_vector in grids]).numpy(),
         box,
         picture_size,
-        tuple(GridMaps(*(part.numpy() for part in grid)) for grid in grids) if len(grids) > 1 else (),
+        tuple(GridMaps(*(part.numpy().copy() for part in grid)) for grid in kept),
     )
 
 

@@ -62,8 +62,8 @@ class SymptomMaps:
     class_vector
         Of each class vector; zeros for a method without one.
     grids
-        Where these two are sums of maps of several sizes: those maps as they are, in the order of the
-        image tower's stages. Else empty.
+        Where these two are sums of maps of several sizes, and those were asked for: they as they are, in
+        the order of the image tower's stages. Else empty.
     box
         The part of the picture that the maps cover: what the backbone saw of it. It ends at a
         picture's edge or inside; where a preprocessor pads small pictures, beyond it.
@@ -96,11 +96,8 @@ class SymptomMaps:
             raise ValueError("patch similarities do not add up to a class's logit")
         return self.class_vector + self.symptoms.sum(1)
 
-    def to_json(self, classes: Sequence[ClassContributions], *, grids: bool = False) -> dict[str, Any]:
-        """Plain JSON values, by the names of classes and symptoms; rows from the top.
-
-        With `grids`, ``grids`` has the maps of each stage's own grid, too, in the same form.
-        """
+    def to_json(self, classes: Sequence[ClassContributions]) -> dict[str, Any]:
+        """Plain JSON values, by the names of classes and symptoms; rows from the top."""
         content: dict[str, Any] = {
             "kind": self.kind,
             "exact": self.exact,
@@ -109,7 +106,7 @@ class SymptomMaps:
             "picture_size": list(self.picture_size),
             "classes": _by_name(self.symptoms, self.class_vector, classes),
         }
-        if grids:
+        if self.grids:
             content["grids"] = [_by_name(one.symptoms, one.class_vector, classes) for one in self.grids]
         return content
 

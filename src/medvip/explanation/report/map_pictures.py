@@ -73,7 +73,7 @@ def overlay(
     seen = picture.convert("L").resize(size, Image.Resampling.BILINEAR, box=_inside(maps.box, picture.size))
     grey = 40 + np.asarray(seen, dtype=np.float64)[..., None] * (215 / 255)
     scaled = np.clip(values / (largest or 1.0), -1, 1)
-    between = Image.Resampling.BILINEAR if maps.grids else Image.Resampling.NEAREST
+    between = Image.Resampling.BILINEAR if maps.exact else Image.Resampling.NEAREST
     strength = np.asarray(Image.fromarray(scaled.astype(np.float32)).resize(size, between), dtype=np.float64)[
         ..., None
     ]
