@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from picture_sets import Painter, counts, refused
 from PIL import Image
 
 from medvip.errors import DataError, LeakageError, MedvipError, UnreadableImages, UsageError
 from medvip.images import load_dataset
-from medvip.types import SPLITS, ImageDataset
+from medvip.types import SPLITS
 
 
 def test_this_room_does_without_torch():
@@ -23,43 +24,9 @@ def test_this_room_does_without_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-class Painter:
-    """Makes pictures, no two alike unless asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.made = folder, 0
-
-    def __call__(self, path: str, *, content: int | None = None) -> str:
-        self.made += 1
-        number = content if content is not None else self.made
-        file = self.folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng([number, content is None]).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(file)
-        return path
-
-    def many(self, pattern: str, number: int) -> list[str]:
-        return [self(pattern.format(i)) for i in range(number)]
-
-    def table(self, *lines: str, name: str = "split.csv") -> None:
-        (self.folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 @pytest.fixture
 def paint(tmp_path):
     return Painter(tmp_path / "set")
-
-
-def counts(dataset: ImageDataset) -> list[list[int]]:
-    return [list(dataset.only(split).counts().values()) for split in SPLITS]
-
-
-def refused(kind: type[MedvipError], data: Path, **options) -> str:
-    with pytest.raises(kind) as caught:
-        load_dataset(data, **options)
-    assert "\n" not in str(caught.value)
-    assert " (to mend it: " in str(caught.value)
-    return str(caught.value)
 
 
 # ------------------------------------------------------------------ class folders
