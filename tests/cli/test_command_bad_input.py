@@ -262,4 +262,6 @@ def test_hostile_class_names_do_no_harm(medvip, tiny_images, tiny_clip, tmp_path
     shown += medvip("predict", tmp_path / "run", tiny_images, "--quiet").done()
     assert all(c.isprintable() or c == "\n" for c in shown)
     assert "<script>" not in (tmp_path / "run" / "README.md").read_text()
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["classes"] == sorted(map(str.strip, names))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["classes"] == sorted(
+        map(str.strip, names)
+    )

@@ -371,6 +371,28 @@ def test_table_from_a_spreadsheet(paint):
     assert counts(load_dataset(paint.folder)) == [[2, 2]] * 3
 
 
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_table_with_other_separators_and_headers(paint, sign):
+    """As spreadsheets write them: decimal commas, a header in capitals, empty lines at the end."""
+    lines = table_lines(paint, " Path,LABEL,Split,Age", ",4#5")
+    text = "\r\n".join([*lines, ",,,", ", ,,", ""]).replace(",", sign).replace("#", ",")
+    (paint.folder / "split.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    dataset = load_dataset(paint.folder)
+    assert counts(dataset) == [[2, 2]] * 3
+    assert {sample.further for sample in dataset} == {(("Age", "4,5"),)}
+
+
+def test_absolute_paths_that_lie_in_the_folder(paint, tmp_path):
+    lines = table_lines(paint)
+    paint.table(*(line.replace("img/", f"{paint.folder}/img/") for line in lines))
+    dataset = load_dataset(paint.folder)
+    assert counts(dataset) == [[2, 2]] * 3
+    (tmp_path / "linked").symlink_to(paint.folder)
+    assert counts(load_dataset(tmp_path / "linked")) == [[2, 2]] * 3
+    paint.table(*(line.replace("img/", f"{paint.folder}/../img/") for line in lines))
+    assert "leads out of the data folder" in refused(DataError, paint.folder)
+
+
 @pytest.mark.parametrize("header", ["path,label", "path,label,split"])
 def test_table_without_splits(paint, header):
     empty = "," * (header.count(",") - 1)
@@ -403,7 +425,8 @@ def test_empty_group_cells_are_groups_of_their_own(paint):
         ),
         (lambda t: t.replace("img/traina", "img/gone"), "2 of the 12 files listed in"),
         (lambda t: t.replace("label", "class"), "has no column label (its columns: path, class, split)"),
-        (lambda t: t.replace(",", ";"), "has no column path and no column label"),
+        (lambda t: t.replace(",", "|"), "has no column path and no column label"),
+        (lambda t: t.replace(",", ";").replace("a;", "a;;", 1), "fewer cells than the first line: line 2"),
         (lambda t: t.replace("label", "path"), "no column label"),
         (
             lambda t: t.replace("split", "split,patient,group"),

@@ -12,6 +12,7 @@ from medvip.images.companions import described, find_companions
 from medvip.images.folders import read_folder
 from medvip.images.inspection import inspect
 from medvip.images.medmnist import read_medmnist
+from medvip.images.names import in_other_form
 from medvip.images.order import require_seed
 from medvip.images.reading import Reading, counted
 from medvip.images.split_csv import read_split_csv
@@ -108,7 +109,7 @@ def load_dataset(
         raise UsageError(f"needs names a split '{unknown[0]}'", fix="use train, val and test")
     if workers is not None and workers < 1:
         raise UsageError(f"workers is {workers}", fix="give a number of threads, 1 or greater")
-    place = Path(data).expanduser()
+    place = in_other_form(Path(data).expanduser())
     samples, notes = _read(place, split_file, skip_unreadable, companions)
     samples, said = checks.unify_classes(samples)
     notes += said
@@ -182,7 +183,8 @@ def _with_listed_companions(reading: Reading, folder: Path, asked_for: bool) -> 
 
 
 def _read_with_split_file(folder: Path, split_file: Path, allow_missing: bool) -> Reading:
-    found = next((path for path in (split_file, folder / split_file) if is_file(path)), None)
+    places = (in_other_form(path, exists=is_file) for path in (split_file, folder / split_file))
+    found = next((path for path in places if is_file(path)), None)
     if found is None:
         raise DataError(f"the split file {split_file} does not exist", fix="check its path")
     read = read_split_csv if found.suffix.lower() == ".csv" else read_split_json
