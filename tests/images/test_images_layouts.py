@@ -169,6 +169,7 @@ def test_masks_in_split_folders_and_in_the_place_of_classes(paint):
         ("x_masked man.png", None),
         ("other/x_mask.png", None),
         ("mask.png", None),
+        ("cam_x.png", None),
     ],
 )
 def test_what_is_a_companion(name, kind):

@@ -207,8 +207,9 @@ def _pictures(images: Path, **reading: Any):
             fix="medvip features DATA says which; mend them, or use --skip-unreadable",
         ) from None
     except (DataError, OSError) as error:
-        may_be_said = isinstance(error, DataError) and not isinstance(error, LeakageError)
-        if may_be_said and not any(name in error.problem for name in _names_below(images.expanduser())):
+        # of a leak, and of what the system says, every word may be a file's name
+        problem = "" if isinstance(error, (LeakageError, OSError)) else error.problem
+        if problem and not any(name in problem for name in _names_below(images.expanduser())):
             raise
         raise DataError(
             "the pictures of --images cannot be used as they are",
@@ -224,7 +225,10 @@ def _names_below(images: Path) -> set[str]:
     if not images.is_dir():
         return set()
     names: set[str] = set()
-    tree = read_tree(images)
+    try:
+        tree = read_tree(images)
+    except OSError:
+        return {""}  # nobody knows what lies there: every text may hold one of its names
     for inner in tree.walk():
         names.update(Path(name).stem for name in (*inner.pictures, *inner.others))
         if inner is not tree and split_named(inner.name) is None:

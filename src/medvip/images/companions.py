@@ -29,7 +29,8 @@ _KINDS = {
 }
 _WORD = "|".join(f"(?P<k{number}>{words})" for number, words in enumerate(_KINDS.values()))
 _AFTER = re.compile(rf"(?P<plain>.+?)[\s_.\-]+(?:{_WORD})(?:[\s_.\-]*\(?\d+\)?)?")
-_BEFORE = re.compile(rf"(?:{_WORD})[\s_.\-]+(?P<plain>.+)")
+# "cam_1" beside "1" is a second camera, and "label 1" the picture of a label
+_BEFORE = re.compile(rf"(?!cam|label|roi)(?:{_WORD})[\s_.\-]+(?P<plain>.+)")
 _FOLDER = re.compile(rf"(?:(?P<plain>.+?)[\s_.\-]+)?(?:{_WORD})")
 _PICTURES = re.compile(r"(?:.+[\s_.\-])?(?:images?|imgs?|pictures?|photos?|originals?|raw|scans?|x-?rays?)")
 

@@ -44,7 +44,7 @@ def read_folder(folder: Path, *, companions: bool = False) -> Reading:
         When the folder fits neither form, or its folders are not the classes.
     """
     tree = read_tree(folder)
-    splits = [(inner, split_named(inner.name)) for inner in tree.folders]
+    splits: list[tuple[Tree, Split | None]] = [(inner, split_named(inner.name)) for inner in tree.folders]
     if not any(split for _, split in splits):
         part = _read_classes(tree, None, companions)
         return Reading(part.samples, [*part.notes, *_unused_tables(tree, folder)])
