@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from command_answers import fit, medvip, nothing_left, symptom_file
+from PIL import Image, ImageOps
 
 
 @pytest.fixture
@@ -67,6 +68,32 @@ def test_skipped_pictures_are_recorded(fit, data, tmp_path):
     assert all(name in note for name in ("red/1.png", "red/2.png", "blue/3.png", "green/4.png"))
     assert f"note: {note}" in answer.err
     assert "red/1" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_companions_are_left_out_and_recorded_unless_asked_for(fit, data, tmp_path):
+    for index in range(12):
+        picture = Image.open(data / "red" / f"{index}.png")
+        ImageOps.invert(picture).save(data / "red" / f"{index}_mask.png")
+    answer = fit(data, tmp_path / "run")
+    answer.done()
+    (note,) = [note for note in _notes(tmp_path / "run") if "companions" in note]
+    assert "left out as companions of pictures: 12 masks" in note
+    assert f"note: {note}" in answer.err
+    answer = fit(data, tmp_path / "other", "--with-companions")
+    assert "read as pictures, though they look like companions of others: 12 masks" in answer.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["fit", "features", "evaluate", "report", "what-if", "symptoms audit", "symptoms generate"],
+)
+def test_every_command_that_reads_data_can_be_told_of_companions(medvip, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "--with-companions" in medvip(*command.split(), "--help").done()
+
+
+def _notes(run: Path) -> list[str]:
+    return json.loads((run / "config.json").read_text())["data"]["notes"]
 
 
 def test_one_class_only(fit, data, nothing_left):
@@ -235,4 +262,6 @@ def test_hostile_class_names_do_no_harm(medvip, tiny_images, tiny_clip, tmp_path
     shown += medvip("predict", tmp_path / "run", tiny_images, "--quiet").done()
     assert all(c.isprintable() or c == "\n" for c in shown)
     assert "<script>" not in (tmp_path / "run" / "README.md").read_text()
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["classes"] == sorted(names)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["classes"] == sorted(
+        map(str.strip, names)
+    )

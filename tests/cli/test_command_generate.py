@@ -380,6 +380,20 @@ def test_an_unreadable_picture_is_not_named(generate, tmp_path):
         assert not any(word in said for word in (*PATIENT.split(), ".png", ".jpg"))
 
 
+def test_a_picture_behind_a_link_is_not_named(generate, tmp_path):
+    for place in ("data/melanoma", "data/nevus", "elsewhere"):
+        (tmp_path / place).mkdir(parents=True)
+    for number in range(6):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "data" / "melanoma" / f"m{number}.png")
+        Image.new("RGB", (8, 8), (0, number + 1, 0)).save(tmp_path / "data" / "nevus" / f"n{number}.png")
+    Image.new("RGB", (8, 8), (0, 1, 0)).save(tmp_path / "elsewhere" / "Jane Doe.png")
+    (tmp_path / "data" / "melanoma" / "more").symlink_to(tmp_path / "elsewhere")
+    with scripted_server(ScriptedModel()) as server:
+        text = generate(server, "--images", "data").failed()
+    assert "here no file is named" in text
+    assert "Jane Doe" not in text
+
+
 def test_a_patient_in_two_splits_is_not_named(generate, tmp_path):
     patients_pictures(tmp_path / "data", groups=3)
     table = tmp_path / "data" / "split.csv"

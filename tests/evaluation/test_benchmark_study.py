@@ -271,6 +271,7 @@ def test_what_decides_the_numbers_decides_the_digest(place: Path, tmp_path: Path
     assert digests(method("vip", label='"another name"'), 'symptoms = "symptoms.json"') == plain
     assert not plain & digests(method("vip", options="{ context = 2 }"), 'symptoms = "symptoms.json"')
     assert not plain & digests(method("vip"), 'symptoms = "symptoms.json"\nviews = 2')
+    assert digests(method("vip"), 'symptoms = "symptoms.json"\ncompanions = true') == plain
     lines = read = (place / "colours" / "split.csv").read_text()
     (place / "colours" / "split.csv").write_text(
         lines.replace("blue/17.png,blue,test", "blue/17.png,blue,val")

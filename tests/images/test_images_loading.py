@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from picture_sets import Painter, counts, refused
 from PIL import Image
 
 from medvip.errors import DataError, LeakageError, MedvipError, UnreadableImages, UsageError
 from medvip.images import load_dataset
-from medvip.types import SPLITS, ImageDataset
+from medvip.types import SPLITS
 
 
 def test_this_room_does_without_torch():
@@ -23,43 +24,9 @@ def test_this_room_does_without_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-class Painter:
-    """Makes pictures, no two alike unless asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.made = folder, 0
-
-    def __call__(self, path: str, *, content: int | None = None) -> str:
-        self.made += 1
-        number = content if content is not None else self.made
-        file = self.folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng([number, content is None]).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(file)
-        return path
-
-    def many(self, pattern: str, number: int) -> list[str]:
-        return [self(pattern.format(i)) for i in range(number)]
-
-    def table(self, *lines: str, name: str = "split.csv") -> None:
-        (self.folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 @pytest.fixture
 def paint(tmp_path):
     return Painter(tmp_path / "set")
-
-
-def counts(dataset: ImageDataset) -> list[list[int]]:
-    return [list(dataset.only(split).counts().values()) for split in SPLITS]
-
-
-def refused(kind: type[MedvipError], data: Path, **options) -> str:
-    with pytest.raises(kind) as caught:
-        load_dataset(data, **options)
-    assert "\n" not in str(caught.value)
-    assert " (to mend it: " in str(caught.value)
-    return str(caught.value)
 
 
 # ------------------------------------------------------------------ class folders
@@ -404,6 +371,28 @@ def test_table_from_a_spreadsheet(paint):
     assert counts(load_dataset(paint.folder)) == [[2, 2]] * 3
 
 
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_table_with_other_separators_and_headers(paint, sign):
+    """As spreadsheets write them: decimal commas, a header in capitals, empty lines at the end."""
+    lines = table_lines(paint, " Path,LABEL,Split,Age", ",4#5")
+    text = "\r\n".join([*lines, ",,,", ", ,,", ""]).replace(",", sign).replace("#", ",")
+    (paint.folder / "split.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    dataset = load_dataset(paint.folder)
+    assert counts(dataset) == [[2, 2]] * 3
+    assert {sample.further for sample in dataset} == {(("Age", "4,5"),)}
+
+
+def test_absolute_paths_that_lie_in_the_folder(paint, tmp_path):
+    lines = table_lines(paint)
+    paint.table(*(line.replace("img/", f"{paint.folder}/img/") for line in lines))
+    dataset = load_dataset(paint.folder)
+    assert counts(dataset) == [[2, 2]] * 3
+    (tmp_path / "linked").symlink_to(paint.folder)
+    assert counts(load_dataset(tmp_path / "linked")) == [[2, 2]] * 3
+    paint.table(*(line.replace("img/", f"{paint.folder}/../img/") for line in lines))
+    assert "leads out of the data folder" in refused(DataError, paint.folder)
+
+
 @pytest.mark.parametrize("header", ["path,label", "path,label,split"])
 def test_table_without_splits(paint, header):
     empty = "," * (header.count(",") - 1)
@@ -436,7 +425,8 @@ def test_empty_group_cells_are_groups_of_their_own(paint):
         ),
         (lambda t: t.replace("img/traina", "img/gone"), "2 of the 12 files listed in"),
         (lambda t: t.replace("label", "class"), "has no column label (its columns: path, class, split)"),
-        (lambda t: t.replace(",", ";"), "has no column path and no column label"),
+        (lambda t: t.replace(",", "|"), "has no column path and no column label"),
+        (lambda t: t.replace(",", ";").replace("a;", "a;;", 1), "fewer cells than the first line: line 2"),
         (lambda t: t.replace("label", "path"), "no column label"),
         (
             lambda t: t.replace("split", "split,patient,group"),

@@ -22,6 +22,7 @@ def evaluate(
     split_seed: o.SplitSeed = 1,
     allow_leakage: o.AllowLeakage = False,
     skip_unreadable: o.SkipUnreadable = False,
+    with_companions: o.WithCompanions = False,
     backbone: o.OtherBackbone = None,
     device: o.Device = "auto",
     force: o.Force = False,
@@ -46,6 +47,7 @@ def evaluate(
         split_seed=split_seed,
         allow_leakage=allow_leakage,
         skip_unreadable=skip_unreadable,
+        with_companions=with_companions,
     )
     if split == "all":
         dataset = dataset.with_samples(replace(sample, split="test") for sample in dataset)

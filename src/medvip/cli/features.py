@@ -17,6 +17,7 @@ def features(
     split_seed: o.SplitSeed = 1,
     allow_leakage: o.AllowLeakage = False,
     skip_unreadable: o.SkipUnreadable = False,
+    with_companions: o.WithCompanions = False,
     device: o.Device = "auto",
     quiet: o.Quiet = False,
 ) -> None:
@@ -33,6 +34,7 @@ def features(
         seed=split_seed,
         allow_leakage=allow_leakage,
         skip_unreadable=skip_unreadable,
+        companions=with_companions,
     )
     for note in dataset.notes:
         complain(f"note: {note}")

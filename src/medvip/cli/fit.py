@@ -80,6 +80,7 @@ def fit(
     split_seed: o.SplitSeed = 1,
     allow_leakage: o.AllowLeakage = False,
     skip_unreadable: o.SkipUnreadable = False,
+    with_companions: o.WithCompanions = False,
     device: o.Device = "auto",
     force: o.Force = False,
     quiet: o.Quiet = False,
@@ -128,6 +129,7 @@ def fit(
         seed=split_seed,
         allow_leakage=allow_leakage,
         skip_unreadable=skip_unreadable,
+        companions=with_companions,
     )
     given: dict[str, Any] = {
         "method": method,

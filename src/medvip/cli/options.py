@@ -41,6 +41,13 @@ AllowLeakage = Annotated[
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Go on without files that cannot be read; each is named.")
 ]
+WithCompanions = Annotated[
+    bool,
+    typer.Option(
+        "--with-companions",
+        help="Read masks, overlays and the like, which are left out beside their pictures, as pictures too.",
+    ),
+]
 BackboneName = Annotated[
     str,
     typer.Option(
@@ -210,6 +217,7 @@ def load_data_with(
     split_seed: int,
     allow_leakage: bool,
     skip_unreadable: bool,
+    with_companions: bool,
 ) -> ImageDataset:
     """The data set, which has to have `split` (``"all"``: any); its notes are said aloud."""
     import medvip
@@ -221,6 +229,7 @@ def load_data_with(
         seed=split_seed,
         allow_leakage=allow_leakage or split == "all",
         skip_unreadable=skip_unreadable,
+        companions=with_companions,
         needs=() if split == "all" else (split,),
     )
     for note in dataset.notes:

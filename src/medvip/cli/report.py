@@ -24,6 +24,7 @@ def report(
     split_seed: o.SplitSeed = 1,
     allow_leakage: o.AllowLeakage = False,
     skip_unreadable: o.SkipUnreadable = False,
+    with_companions: o.WithCompanions = False,
     backbone: o.OtherBackbone = None,
     device: o.Device = "auto",
     force: o.Force = False,
@@ -49,6 +50,7 @@ def report(
         split_seed=split_seed,
         allow_leakage=allow_leakage,
         skip_unreadable=skip_unreadable,
+        with_companions=with_companions,
     )
     file = medvip.write_report(
         loaded, dataset, out, split=split, failures=failures, pictures=images, force=force, quiet=quiet

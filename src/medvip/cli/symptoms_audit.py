@@ -27,6 +27,7 @@ def audit(
     split_seed: o.SplitSeed = 1,
     allow_leakage: o.AllowLeakage = False,
     skip_unreadable: o.SkipUnreadable = False,
+    with_companions: o.WithCompanions = False,
     device: o.Device = "auto",
     force: o.Force = False,
     quiet: o.Quiet = False,
@@ -47,6 +48,7 @@ def audit(
         seed=split_seed,
         allow_leakage=allow_leakage,
         skip_unreadable=skip_unreadable,
+        companions=with_companions,
     )
     for note in dataset.notes:
         complain(f"note: {note}")

@@ -78,6 +78,7 @@ def generate(
     split_seed: o.SplitSeed = 1,
     allow_leakage: o.AllowLeakage = False,
     skip_unreadable: o.SkipUnreadable = False,
+    with_companions: o.WithCompanions = False,
     force: o.Force = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -115,6 +116,7 @@ def generate(
             seed=split_seed,
             allow_leakage=allow_leakage,
             skip_unreadable=skip_unreadable,
+            companions=with_companions,
         )
     classes = class_ or (list(dataset.classes) if dataset else [])
     names = o.named_values(name, "--name", "CLASS=PLAIN NAME", "normal=a normal lung")
@@ -205,14 +207,33 @@ def _pictures(images: Path, **reading: Any):
             fix="medvip features DATA says which; mend them, or use --skip-unreadable",
         ) from None
     except (DataError, OSError) as error:
-        if isinstance(error, DataError) and not isinstance(error, LeakageError):
-            files = [path.stem for path in images.expanduser().rglob("*") if path.is_file()]
-            if not any(stem in error.problem for stem in files):
-                raise
+        # of a leak, and of what the system says, every word may be a file's name
+        problem = "" if isinstance(error, (LeakageError, OSError)) else error.problem
+        if problem and not any(name in problem for name in _names_below(images.expanduser())):
+            raise
         raise DataError(
             "the pictures of --images cannot be used as they are",
             fix="medvip features DATA says why; here no file is named",
         ) from None
+
+
+def _names_below(images: Path) -> set[str]:
+    """Names of files, and of folders below the classes: each may be a patient's."""
+    from medvip.images.reading import split_named
+    from medvip.images.trees import read_tree
+
+    if not images.is_dir():
+        return set()
+    names: set[str] = set()
+    try:
+        tree = read_tree(images)
+    except OSError:
+        return {""}  # nobody knows what lies there: every text may hold one of its names
+    for inner in tree.walk():
+        names.update(Path(name).stem for name in (*inner.pictures, *inner.others))
+        if inner is not tree and split_named(inner.name) is None:
+            names.update(folder.name for folder in inner.folders)
+    return names
 
 
 _CONTEXT = 4

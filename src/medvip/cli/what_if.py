@@ -43,6 +43,7 @@ def what_if(
     split_seed: o.SplitSeed = 1,
     allow_leakage: o.AllowLeakage = False,
     skip_unreadable: o.SkipUnreadable = False,
+    with_companions: o.WithCompanions = False,
     backbone: o.OtherBackbone = None,
     device: o.Device = "auto",
     force: o.Force = False,
@@ -83,6 +84,7 @@ def what_if(
         split_seed=split_seed,
         allow_leakage=allow_leakage,
         skip_unreadable=skip_unreadable,
+        with_companions=with_companions,
     )
     loaded.require_classes(dataset)
     if split != "all":

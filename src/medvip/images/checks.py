@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from medvip.errors import DataError, LeakageError
+from medvip.images.names import plain_name
 from medvip.images.reading import first_few
 from medvip.images.splitting import group_of
 from medvip.types import SPLITS, Sample, Split
@@ -16,6 +17,28 @@ Hashes = Mapping[str, str]
 
 Show = Callable[[str], str]
 """Path -> how it is written in a message."""
+
+
+def unify_classes(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
+    """Labels that look the same become one, and a note says which were stored in several ways.
+
+    Merged rather than refused: they are in different splits or in the lines of a table, where the
+    one name that all of them show can mean one class only.
+    """
+    stored: defaultdict[str, set[str]] = defaultdict(set)
+    for sample in samples:
+        stored[plain_name(sample.label)].add(sample.label)
+    notes = [
+        f"class '{name}' is stored in {len(forms)} ways (blanks at its end, or how accents are stored): "
+        "taken as one class"
+        for name, forms in sorted(stored.items())
+        if len(forms) > 1
+    ]
+    return [_labelled(sample, plain_name(sample.label)) for sample in samples], notes
+
+
+def _labelled(sample: Sample, label: str) -> Sample:
+    return sample if sample.label == label else replace(sample, label=label)
 
 
 def require_classes(samples: Sequence[Sample], name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections.abc import Callable, Sequence
@@ -9,19 +10,22 @@ from pathlib import Path
 
 from medvip.errors import DataError
 from medvip.images.arrays import is_file
+from medvip.images.names import Listings, in_other_form, plain_name
 from medvip.images.reading import first_few
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _PROBES = 200
 
 
-def relative_path(text: str, where: str) -> str:
+def relative_path(text: str, where: str, folder: Path | None = None) -> str:
     r"""A listed path in one form: relative, with ``/``, without ``.`` and ``..``.
+
+    An absolute path that lies in `folder` is taken from there on.
 
     Raises
     ------
     DataError
-        When the path is empty, absolute, or leads out of the folder.
+        When the path is empty, or leads out of the folder.
 
     Examples
     --------
@@ -31,11 +35,22 @@ def relative_path(text: str, where: str) -> str:
     path = posixpath.normpath(text.strip().replace("\\", "/"))
     if not text.strip() or path == ".":
         raise DataError(f"{where}: the path is empty", fix="give each image its path in the data folder")
+    if folder is not None and path.startswith("/"):
+        path = _below(path, folder)
     if path.startswith(("/", "../")) or path == ".." or _DRIVE.match(path):
         raise DataError(
             f"{where}: the path '{text}' leads out of the data folder",
             fix="write paths relative to the data folder, and put the images in it",
         )
+    return path
+
+
+def _below(path: str, folder: Path) -> str:
+    """An absolute path as one from the folder on, if it lies in it, also by what links lead to."""
+    for root in (os.path.abspath(folder), os.path.realpath(folder)):  # noqa: PTH100
+        prefix = f"{plain_name(Path(root).as_posix())}/"
+        if plain_name(path).startswith(prefix):
+            return plain_name(path).removeprefix(prefix)
     return path
 
 
@@ -46,7 +61,8 @@ def find_files(
 
     With `look_around`, the place is the one, of `folder`, its direct sub-folders, and `folder`
     when the paths begin with its own name, where most of the files are. Names that say
-    ``images`` are preferred among equals.
+    ``images`` are preferred among equals. A name that looks the same but is stored in another
+    way, accents and blanks around it, is the same name.
 
     Raises
     ------
@@ -62,13 +78,15 @@ def find_files(
         inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         inner.sort(key=lambda path: path.name.casefold() != "images")
         places += [path.joinpath for path in inner]
+    listings: Listings = {}
     probes = paths[:: max(1, len(paths) // _PROBES)]
-    place = max(places, key=lambda join: sum(is_file(join(path)) for path in probes))
-    missing = [path for path in paths if not is_file(place(path))]
+    place = max(places, key=lambda join: sum(is_file(in_other_form(join(path), listings)) for path in probes))
+    files = [in_other_form(place(path), listings, is_file) for path in paths]
+    missing = [path for path, file in zip(paths, files, strict=True) if not is_file(file)]
     if missing and (not allow_missing or len(missing) == len(paths)):
         raise DataError(
             f"{len(missing)} of the {len(paths)} files listed in {listed_in} are not in {folder}: "
             f"{first_few(missing)}",
             fix="give the folder that the listed paths start from, or put the files there",
         )
-    return [place(path).as_posix() for path in paths]
+    return [file.as_posix() for file in files]

@@ -8,14 +8,17 @@ from pathlib import Path
 from medvip.errors import DataError, UnreadableImages, UsageError
 from medvip.images import checks
 from medvip.images.arrays import is_file
+from medvip.images.companions import described, find_companions
 from medvip.images.folders import read_folder
 from medvip.images.inspection import inspect
 from medvip.images.medmnist import read_medmnist
+from medvip.images.names import in_other_form
 from medvip.images.order import require_seed
 from medvip.images.reading import Reading, counted
 from medvip.images.split_csv import read_split_csv
 from medvip.images.split_json import read_split_json
 from medvip.images.splitting import make_validation, split_dataset
+from medvip.images.trees import tree_of
 from medvip.types import SPLITS, ImageDataset, Sample, Split
 
 
@@ -26,6 +29,7 @@ def load_dataset(
     seed: int = 1,
     allow_leakage: bool = False,
     skip_unreadable: bool = False,
+    companions: bool = False,
     verify: bool = True,
     needs: tuple[Split, ...] = SPLITS,
     workers: int | None = None,
@@ -35,6 +39,11 @@ def load_dataset(
     The forms of DATA: ``DIR/<class>/*``; ``DIR/{train,val,test}/<class>/*``; a folder with
     ``split.csv`` (``path,label,split`` and perhaps one of ``patient``, ``group``,
     ``patient_or_group``); a MedMNIST ``.npz``; a folder plus `split_file`.
+
+    Links to folders are followed. Masks, overlays and the like that lie beside the pictures that
+    they belong to are left out of folders (`medvip.images.companions`); what a table lists is read.
+    Class names are compared as people see them: blanks around them and the way that accents are
+    stored make no difference.
 
     Where no splits are given they are made: 60/15/25 by group, stratified. Where only val is
     missing, it is made from 20 % of train's groups. Copies of one picture count as one group
@@ -53,6 +62,8 @@ def load_dataset(
         Go on, with a note, when a picture or a group stands in two splits.
     skip_unreadable
         Go on, with a note that lists them, without the files that cannot be read.
+    companions
+        Read masks and other companions of pictures like pictures; a note counts them.
     verify
         Decode every file once, so that a damaged one is found now and not in the middle of the
         work: about 1 ms for a 256-pixel JPEG, 20 ms and more for large pictures, shared among
@@ -98,8 +109,10 @@ def load_dataset(
         raise UsageError(f"needs names a split '{unknown[0]}'", fix="use train, val and test")
     if workers is not None and workers < 1:
         raise UsageError(f"workers is {workers}", fix="give a number of threads, 1 or greater")
-    place = Path(data).expanduser()
-    samples, notes = _read(place, split_file, skip_unreadable)
+    place = in_other_form(Path(data).expanduser())
+    samples, notes = _read(place, split_file, skip_unreadable, companions)
+    samples, said = checks.unify_classes(samples)
+    notes += said
     name = place.resolve().name
 
     def show(path: str) -> str:
@@ -130,17 +143,23 @@ def load_dataset(
     return dataset.with_samples(dataset.samples, *notes)
 
 
-def _read(place: Path, split_file: str | os.PathLike[str] | None, allow_missing: bool) -> Reading:
+def _read(
+    place: Path, split_file: str | os.PathLike[str] | None, allow_missing: bool, companions: bool
+) -> Reading:
     """Tell the forms of DATA apart and read the one it is."""
     forms = "give a folder of class folders, a folder with split.csv, or a MedMNIST .npz file"
     try:
         if place.is_dir():
             if split_file is not None:
-                return _read_with_split_file(place, Path(split_file).expanduser(), allow_missing)
+                file = Path(split_file).expanduser()
+                return _with_listed_companions(
+                    _read_with_split_file(place, file, allow_missing), place, companions
+                )
             table = place / "split.csv"
             if table.is_file():
-                return read_split_csv(table, place, allow_missing=allow_missing)
-            return read_folder(place)
+                reading = read_split_csv(table, place, allow_missing=allow_missing)
+                return _with_listed_companions(reading, place, companions)
+            return read_folder(place, companions=companions)
         if not place.exists():
             raise DataError(f"{place} does not exist", fix=f"check the path; {forms}")
     except (OSError, ValueError) as error:
@@ -154,8 +173,18 @@ def _read(place: Path, split_file: str | os.PathLike[str] | None, allow_missing:
     return read_medmnist(place)
 
 
+def _with_listed_companions(reading: Reading, folder: Path, asked_for: bool) -> Reading:
+    """Say which listed pictures look like masks of others; a list is an order, so they are read."""
+    found = {} if asked_for else find_companions(tree_of([sample.path for sample in reading.samples]))
+    if not found:
+        return reading
+    note = f"listed, and so read, though they look like companions of others: {described(found, folder)}"
+    return Reading(reading.samples, [*reading.notes, note])
+
+
 def _read_with_split_file(folder: Path, split_file: Path, allow_missing: bool) -> Reading:
-    found = next((path for path in (split_file, folder / split_file) if is_file(path)), None)
+    places = (in_other_form(path, exists=is_file) for path in (split_file, folder / split_file))
+    found = next((path for path in places if is_file(path)), None)
     if found is None:
         raise DataError(f"the split file {split_file} does not exist", fix="check its path")
     read = read_split_csv if found.suffix.lower() == ".csv" else read_split_json

@@ -10,10 +10,13 @@ from medvip.types import Sample, Split
 
 _SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
+    "training": "train",
     "val": "val",
     "valid": "val",
+    "validate": "val",
     "validation": "val",
     "test": "test",
+    "testing": "test",
 }
 
 
@@ -29,7 +32,7 @@ def split_named(name: str) -> Split | None:
 
     Examples
     --------
-    >>> split_named("Validation"), split_named("test"), split_named("holdout")
+    >>> split_named("Validation"), split_named("Testing"), split_named("holdout")
     ('val', 'test', None)
     """
     return _SPLIT_NAMES.get(name.strip().casefold())

@@ -266,6 +266,7 @@ def _read_set(entry: DataEntry, folder: Path, data: Path | None, verify: bool) -
         split_file=split_file,
         seed=entry.split_seed,
         allow_leakage=entry.allow_leakage,
+        companions=entry.companions,
         verify=verify,
     )
     symptoms = None

@@ -41,7 +41,7 @@ class DataEntry(_Strict):
         For tables and file names; by default the last part of `path`.
     symptoms
         A ready-made set by name, or a symptom file (found like `path`).
-    split_file, split_seed, allow_leakage
+    split_file, split_seed, allow_leakage, companions
         As in `medvip.load_dataset`; the file is found like `path`.
     views, crop, flip
         Augmented views of each training picture, and of what kind (`medvip.Augmentation`).
@@ -53,6 +53,7 @@ class DataEntry(_Strict):
     split_file: str | None = None
     split_seed: Seed = 1
     allow_leakage: bool = False
+    companions: bool = False
     views: Annotated[int, Field(ge=0)] = 0
     crop: bool = True
     flip: bool = True
