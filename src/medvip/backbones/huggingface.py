@@ -73,7 +73,7 @@ class HuggingFaceBackbone:
         self.image_size = int(config.vision_config.image_size)
         self.token_dim = int(config.text_config.hidden_size)
         self.context_length = int(config.text_config.max_position_embeddings)
-        self.embed_dim = self._text.embed_dim
+        self.embed_dim = self.tower_dim = self._text.embed_dim
         self.start_tokens = self._text.start_tokens
         self.logit_scale = float(self._model.logit_scale.detach())
 

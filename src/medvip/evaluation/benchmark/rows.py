@@ -33,7 +33,7 @@ class UnloadedBackbone:
 
     name = "none"
     fingerprint = FINGERPRINT
-    image_size = embed_dim = token_dim = context_length = 1
+    image_size = embed_dim = tower_dim = token_dim = context_length = 1
     start_tokens = 0
     logit_scale = 0.0
     device = torch.device("cpu")
