@@ -19,6 +19,7 @@ from medvip.errors import DataError, UnreadableImages, UnreadKind
 from medvip.images.arrays import address_of, load_picture
 from medvip.images.deep import DeepPixels, deep_png, deep_ppm, samples_of, scaled, to_8_bits
 from medvip.images.formats import picture_formats
+from medvip.images.png_text import is_about_texts, without_texts
 from medvip.images.tiff import is_tiff, pillow_is_right, read_tiff, tiff_size
 
 MAX_PIXELS = 178_956_970
@@ -43,7 +44,8 @@ _TURNS = {
 def read_picture(path: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read one picture as RGB.
 
-    Turned as its EXIF data says; alpha over black; greyscale of 16 bits or more or of floating
+    Turned as its EXIF data says; alpha over black, or left out where it
+    is zero everywhere; greyscale of 16 bits or more or of floating
     point scaled from its own lowest..highest value to 0..255 (values that are not numbers are
     left out of the range and become black, +infinity white; a constant picture is black). Colour
     of 16 bits or more in PNG, TIFF and PPM the same, with one range for its three channels, and alpha
@@ -106,6 +108,15 @@ def decode(
     """
     if stream.seek(0, io.SEEK_END) == 0:
         raise ValueError("the file is empty")
+    try:
+        return _decode(stream, max_pixels, quick)
+    except ValueError as error:
+        if not is_about_texts(error):
+            raise
+    return _decode(without_texts(stream), max_pixels, quick)
+
+
+def _decode(stream: IO[bytes], max_pixels: int, quick: bool) -> Image.Image | DeepPixels:
     stream.seek(0)
     try:
         picture = Image.open(stream, formats=picture_formats())
@@ -144,6 +155,8 @@ def to_rgb(picture: Image.Image | DeepPixels) -> Image.Image:
         rgb = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
     elif picture.has_transparency_data:
         rgba = picture.convert("RGBA")
+        if rgba.getextrema()[3] == (0, 0):  # nothing would be left to see: alpha was never filled in
+            rgba.putalpha(255)
         rgb = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
     else:
         rgb = picture.convert("RGB")
@@ -156,8 +169,30 @@ def warn_of_doubt(path: str, picture: Image.Image | DeepPixels) -> None:
 
     The same words each time, so that Python shows them once however often the file is read.
     """
-    if isinstance(picture, DeepPixels) and picture.left_out:
-        warnings.warn(f"{path}: {picture.left_out} is left out", stacklevel=1)
+    if isinstance(picture, DeepPixels):
+        doubt = f"{picture.left_out} is left out" if picture.left_out else ""
+    else:
+        doubt = "its lower part is one flat grey, as if the file broke off" if _breaks_off(picture) else ""
+    if doubt:
+        warnings.warn(f"{path}: {doubt}", stacklevel=1)
+
+
+def _breaks_off(picture: Image.Image) -> bool:
+    """Whether a JPEG ends in the grey that stands for blocks which are not in the file.
+
+    That grey is exactly the middle of the range, which the black and white borders of real pictures are
+    not. A picture that has it at its top too was put on grey on purpose.
+    """
+    if picture.format not in ("JPEG", "MPO"):
+        return False
+    middle = 127 if picture.mode == "CMYK" else 128
+    width, height = picture.size
+    lower, top = (0, height - max(1, height // 16), width, height), (0, 0, width, 1)
+    return _is_all(picture.crop(lower), middle) and not _is_all(picture.crop(top), middle)
+
+
+def _is_all(picture: Image.Image, value: int) -> bool:
+    return bool((np.asarray(picture) == value).all())
 
 
 def reason_of(error: Exception) -> str:

@@ -35,6 +35,7 @@ _NUMBER_NAMES = {
 }
 _PACKED = (5, 8, 32773, 32946, 34925, 50000)  # LZW, deflate, PackBits, deflate, LZMA, Zstandard
 _MOST_CHANNELS = 8
+_LARGEST_TILE = 2**22  # pixels, that a small file cannot ask for much memory
 _NO_COMPRESSION, _NO_PREDICTOR, _DIFFERENCES, _FLOATS = 1, 1, 2, 3
 
 
@@ -140,6 +141,8 @@ def _layout(tags: Any) -> _Layout:
     chunk = (tags[323], tags[322]) if tiled else (min(tags.get(278, tags[257]), tags[257]), tags[256])
     if min(chunk) < 1 or where not in tags or sizes not in tags:
         raise ValueError("damaged (a TIFF file that does not say where its pixels are)")
+    if chunk[0] * chunk[1] > tags[256] * tags[257] + _LARGEST_TILE:
+        raise ValueError("damaged (its tiles are far larger than the picture)")
     return _Layout(
         width=tags[256],
         height=tags[257],
