@@ -20,6 +20,7 @@ from medvip.images.arrays import address_of, load_picture
 from medvip.images.deep import DeepPixels, deep_png, deep_ppm, samples_of, scaled, to_8_bits
 from medvip.images.formats import picture_formats
 from medvip.images.png_text import is_about_texts, without_texts
+from medvip.images.strangers import ENOUGH, stranger
 from medvip.images.tiff import is_tiff, pillow_is_right, read_tiff, tiff_size
 
 MAX_PIXELS = 178_956_970
@@ -122,10 +123,10 @@ def _decode(stream: IO[bytes], max_pixels: int, quick: bool) -> Image.Image | De
         picture = Image.open(stream, formats=picture_formats())
     except UnidentifiedImageError:
         stream.seek(0)
-        start = stream.read(256)
+        start = stream.read(ENOUGH)
         if is_tiff(start):
             return _decode_tiff(stream, max_pixels)
-        raise ValueError(_kind_of_stranger(start)) from None
+        raise stranger(start) or ValueError(_kind_of_stranger(start)) from None
     _limit(picture.width, picture.height, max_pixels)
     if picture.format == "TIFF" and not pillow_is_right(_tiff_tags(picture)):
         return _decode_tiff(stream, max_pixels)
@@ -238,8 +239,6 @@ def _limit(width: int, height: int, max_pixels: int) -> None:
 
 
 def _kind_of_stranger(start: bytes) -> str:
-    if start[128:132] == b"DICM":
-        return "a DICOM file, which is not read here; export it as PNG"
     if start.lstrip()[:1] == b"<":
         return "not a picture: it is a web page or other text with tags (a failed download?)"
     return "not a picture, or damaged at its very start"
