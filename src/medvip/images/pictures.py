@@ -156,7 +156,7 @@ def to_rgb(picture: Image.Image | DeepPixels) -> Image.Image:
         rgb = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
     elif picture.has_transparency_data:
         rgba = picture.convert("RGBA")
-        if rgba.getchannel("A").getextrema() == (0, 0):  # nothing would be left to see: alpha was never filled in
+        if rgba.getchannel("A").getextrema() == (0, 0):  # alpha was never filled in
             rgba.putalpha(255)
         rgb = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
     else:
