@@ -46,6 +46,10 @@ class UnreadableImages(DataError):  # noqa: N818 - it says what is wrong
         self.reasons = reasons
 
 
+class UnreadKind(DataError):  # noqa: N818 - it says what is wrong
+    """A file is whole, but of a kind that is not read here."""
+
+
 class LeakageError(DataError):
     """The same picture or the same group (patient) stands in two splits."""
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from medvip.backbones import load_backbone
+from medvip.backbones.framing import middle_of_strip
 
 SIZES = [(30, 30), (37, 53), (53, 37), (31, 30), (7, 5), (200, 33), (1, 4)]
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
@@ -86,3 +87,48 @@ def test_preprocessor_file_in_its_old_form_means_the_same(tiny_clip, tmp_path):
     found = load_backbone(str(folder), device="cpu").preprocess(noise(53, 37))
     expected = load_backbone(str(tiny_clip), device="cpu").preprocess(noise(53, 37))
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+# ------------------------------------------------------------------ strips
+
+STRIPS = [(400, 3), (3, 400), (401, 2), (2, 333), (1, 90), (91, 1), (500, 40), (40, 500)]
+
+
+@pytest.mark.parametrize("size", STRIPS)
+def test_a_strip_equals_the_models_own_preprocessor_but_for_rounding(family_and_folder, size):
+    family, folder = family_and_folder
+    expected = own_preprocessor(family, folder)(noise(*size), return_tensors="pt")["pixel_values"][0]
+    found = load_backbone(str(folder), device="cpu").preprocess(noise(*size))
+    one_of_255 = 1 / 255 / min(CLIP_STD)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1.01 * one_of_255)
+
+
+@pytest.mark.parametrize("size", STRIPS)
+def test_the_middle_of_a_strip_is_resizing_and_cropping_but_for_rounding(size):
+    picture = noise(*size)
+    resized = tuple(round(length * 256 / min(size)) for length in size)
+    whole = picture.resize(resized, Image.Resampling.BICUBIC)
+    left, top = (whole.width - 224) // 2, (whole.height - 224) // 2
+    expected = np.asarray(whole.crop((left, top, left + 224, top + 224))).astype(int)
+    found = np.asarray(middle_of_strip(picture, resized, (224, 224))).astype(int)
+    assert abs(found - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(30_000, 1), (1, 30_000)])
+def test_a_long_strip_never_becomes_a_huge_picture(family_and_folder, size, monkeypatch):
+    made = []
+    resize = Image.Image.resize
+
+    def watched(picture, size, *args, **options):
+        made.append(size[0] * size[1])
+        return resize(picture, size, *args, **options)
+
+    backbones = [
+        load_backbone(str(family_and_folder[1]), device="cpu"),
+        load_backbone("embedded", device="cpu"),
+    ]
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    for backbone in backbones:
+        backbone.preprocess(Image.new("RGB", size, (9, 9, 9)))
+    assert made
+    assert max(made) <= 224 * 224

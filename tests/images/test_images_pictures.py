@@ -149,8 +149,27 @@ def test_alpha_lies_over_black(tmp_path):
 
 def test_hidden_colour_of_transparent_pixels_is_gone(tmp_path):
     values = np.full((4, 4, 4), 255, np.uint8)
-    values[..., 3] = 0
-    assert pixels(saved(tmp_path, Image.fromarray(values), "a.png")).max() == 0
+    values[1:, :, 3] = 0
+    found = pixels(saved(tmp_path, Image.fromarray(values), "a.png"))
+    assert found[0].min() == 255
+    assert found[1:].max() == 0
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "webp"])
+def test_alpha_that_is_zero_everywhere_is_ignored(tmp_path, ending):
+    rgba = Image.fromarray(np.dstack([COLOUR, np.zeros_like(ALPHA)]))
+    exact = {"lossless": True, "exact": True} if ending == "webp" else {}
+    np.testing.assert_array_equal(pixels(saved(tmp_path, rgba, f"rgba.{ending}", **exact)), COLOUR)
+    la = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(np.zeros_like(ALPHA))])
+    if ending != "webp":
+        np.testing.assert_array_equal(pixels(saved(tmp_path, la, f"la.{ending}")), grey_as_rgb(GREY))
+
+
+def test_a_palette_that_is_transparent_throughout_is_seen(tmp_path):
+    picture = Image.fromarray(COLOUR).quantize(8)
+    path = saved(tmp_path, picture, "clear.png", transparency=bytes(8))
+    lookup = np.array(picture.getpalette()).reshape(-1, 3)
+    np.testing.assert_array_equal(pixels(path), lookup[np.asarray(picture)])
 
 
 def test_palette(tmp_path):
@@ -285,11 +304,59 @@ def test_a_decompression_bomb_is_refused_before_it_unpacks(tmp_path):
     assert read_picture(path).size == (2000, 1000)
 
 
-def test_pillows_own_bomb_limit_is_told_in_one_line(tmp_path):
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        body = kind + content
-        return len(content).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+def chunk(kind: bytes, content: bytes) -> bytes:
+    body = kind + content
+    return len(content).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
 
+
+LONG = b"x" * 1_200_000
+TEXTS = {
+    "packed": chunk(b"zTXt", b"a\0\0" + zlib.compress(LONG)),
+    "international": chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(LONG)),
+    "profile": chunk(b"iCCP", b"a\0\0" + zlib.compress(LONG)),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize("behind", [False, True])
+def test_texts_that_are_too_long_for_pillow_do_not_spoil_the_picture(tmp_path, kind, behind):
+    path = Path(saved(tmp_path, Image.fromarray(COLOUR), "texts.png"))
+    content = path.read_bytes()
+    place = len(content) - 12 if behind else 33
+    path.write_bytes(content[:place] + TEXTS[kind] + content[place:])
+    np.testing.assert_array_equal(pixels(path.as_posix()), COLOUR)
+    assert not inspect([path.as_posix()]).reasons
+    path.write_bytes(path.read_bytes()[:-30] if not behind else path.read_bytes()[: place - 20])
+    refusal(path)
+
+
+# ------------------------------------------------------------------ what can be read, with a doubt
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("size", [(60, 40), (300, 500)])
+def test_half_a_jpeg_that_ends_as_a_whole_one_is_doubted(tmp_path, mode, size):
+    noise = Image.fromarray(RNG.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
+    path = Path(saved(tmp_path, noise, "half.jpg"))
+    pixels(path.as_posix())
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + b"\xff\xd9")
+    with pytest.warns(UserWarning, match=r"half\.jpg: its lower part is one flat grey"):
+        read_picture(path.as_posix())
+    with pytest.warns(UserWarning, match=r"half\.jpg: its lower part is one flat grey"):
+        assert not inspect([path.as_posix()], workers=1).reasons
+
+
+@pytest.mark.parametrize("value", [0, 127, 128, 255])
+def test_borders_are_not_doubted(tmp_path, value):
+    framed = np.full((200, 100, 3), value, np.uint8)
+    framed[64:136] = COLOUR[:1, :1]
+    path = saved(tmp_path, Image.fromarray(framed), "framed.jpg")
+    pixels(path)
+    assert not inspect([path]).reasons
+
+
+def test_pillows_own_bomb_limit_is_told_in_one_line(tmp_path):
     size = (60_000).to_bytes(4, "big") * 2
     path = tmp_path / "huge.png"
     path.write_bytes(

@@ -28,7 +28,7 @@ from medvip.backbones.alignment import RIDGE_STRENGTH, Alignment, load_or_fit_al
 from medvip.backbones.bert_text import BertText
 from medvip.backbones.efficientnet import FEATURES
 from medvip.backbones.efficientnet_onnx import OnnxFeatures, has_onnx_runtime
-from medvip.backbones.framing import crop_box
+from medvip.backbones.framing import crop_box, is_strip, middle_of_strip
 from medvip.backbones.image_space import DIM, SPACE_FILE, STAGES, load_image_space
 from medvip.backbones.protocol import Tokens
 from medvip.errors import BackboneError
@@ -124,7 +124,7 @@ class EmbeddedBackbone:
     def preprocess(self, picture: Image.Image, *, framed: bool = False) -> Float[Tensor, "3 size size"]:
         """A square of 224 pixels as `framing` says, values (x - 127) / 128; `framed`: values only."""
         if not framed and self.framing == "centre":
-            picture = _centre_crop(_resize_shorter_side(picture, RESIZE), self.image_size)
+            picture = _middle_square(picture, self.image_size)
         elif not framed:
             picture = _padded(picture, self.image_size)
         # By NumPy, which starts no threads: this runs in many threads while the encoder works.
@@ -261,6 +261,13 @@ def _package_folder(package: str) -> Path:
             fix="pip install 'medvip[embedded]'",
         )
     return Path(spec.submodule_search_locations[0])
+
+
+def _middle_square(picture: Image.Image, side: int) -> Image.Image:
+    """The middle of a picture whose shorter side is brought to 256 pixels."""
+    if is_strip(picture.size, _resized(picture.size, RESIZE)):
+        return middle_of_strip(picture, _resized(picture.size, RESIZE), (side, side))
+    return _centre_crop(_resize_shorter_side(picture, RESIZE), side)
 
 
 def _resize_shorter_side(picture: Image.Image, side: int) -> Image.Image:

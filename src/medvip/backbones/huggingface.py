@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from medvip.backbones.clip_text import ClipText
-from medvip.backbones.framing import crop_box
+from medvip.backbones.framing import crop_box, is_strip, middle_of_strip
 from medvip.backbones.protocol import Tokens, inserted
 from medvip.errors import BackboneError
 
@@ -93,6 +93,11 @@ class HuggingFaceBackbone:
 
     def preprocess(self, picture: Image.Image, *, framed: bool = False) -> Float[Tensor, "3 size size"]:
         """The model's own preprocessor (its Pillow form); `framed`: without resizing and cropping."""
+        if not framed and self._keeps_little_of(picture.size):
+            how, size = self._processor, picture.size
+            crop = (int(how.crop_size["width"]), int(how.crop_size["height"]))
+            filter_ = Image.Resampling(how.resample)
+            picture, framed = middle_of_strip(picture, _resized(how, size), crop, filter_), True
         how = {"do_resize": False, "do_center_crop": False} if framed else {}
         return self._processor(picture, return_tensors="pt", **how)["pixel_values"][0]
 
@@ -154,6 +159,18 @@ class HuggingFaceBackbone:
         crops = getattr(how, "do_center_crop", False)
         crop = (int(how.crop_size["width"]), int(how.crop_size["height"])) if crops else resized
         return crop_box(size, resized, crop)
+
+    def _keeps_little_of(self, size: tuple[int, int]) -> bool:
+        """Whether the preprocessor enlarges a strip of that size and then keeps a part of it."""
+        how = self._processor
+        if not how.do_resize or not getattr(how, "do_center_crop", False):
+            return False
+        width, height = _resized(how, size)
+        return (
+            is_strip(size, (width, height))
+            and int(how.crop_size["width"]) <= width
+            and int(how.crop_size["height"]) <= height
+        )
 
     @property
     def _image_parts(self) -> tuple[nn.Module, nn.Module]:

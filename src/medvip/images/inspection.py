@@ -14,7 +14,7 @@ from medvip.errors import UnreadableImages
 from medvip.images.arrays import address_of
 from medvip.images.formats import picture_formats
 from medvip.images.hashing import content_hash
-from medvip.images.pictures import decode, reason_of
+from medvip.images.pictures import decode, reason_of, warn_of_doubt
 
 
 class Inspection(NamedTuple):
@@ -47,7 +47,8 @@ def _inspect_one(path: str, verify: bool) -> tuple[str | None, str | None]:
             return None, error.reasons[path]
     try:
         content = Path(path).read_bytes()
-        decode(io.BytesIO(content), quick=True)
+        picture = decode(io.BytesIO(content), quick=True)
     except Exception as error:
         return None, reason_of(error)
+    warn_of_doubt(path, picture)
     return hashlib.sha256(content).hexdigest(), None
