@@ -15,6 +15,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,8 @@ class AllStages:
         return {name: list(torch.cat(parts).split(WIDTHS, 1)) for name, parts in seen.items()}
 
     def _maps(self, pixels: Tensor) -> list[Tensor]:
-        network, maps = self.network, []
+        network: Any = self.network  # the package has no type hints
+        maps = []
         states = network._swish(network._bn0(network._conv_stem(pixels)))
         for index, block in enumerate(network._blocks):
             states = block(states)
@@ -194,11 +196,13 @@ def main() -> None:
     given = parser.parse_args()
     backbone, whole = (EmbeddedBackbone(torch.device("cpu"), framing) for framing in ("centre", "whole"))
     tower = AllStages(backbone)
-    spaces = candidates(tower, backbone.image_tower().mean)
+    own_tower: Any = backbone.image_tower()
+    spaces = candidates(tower, own_tower.mean)
     lines = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     there = {(line["candidate"], line["set"]) for line in lines}
     wanted = [name for name in spaces if not given.only or name in given.only]
     sets = {name: medvip.load_dataset(given.data / name) for name in material.SETS}
+    drawn: Seen = {}
     if any((name, one) not in there for name in wanted for one in sets):
         drawn = tower.look(lambda seed: torch.from_numpy((drawing(seed) - 127) / 128), DRAWINGS, "drawings")
     for one, dataset in sets.items():

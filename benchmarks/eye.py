@@ -87,7 +87,8 @@ def compared(before: dict[Key, Path], after: dict[Key, Path]) -> dict[Place, tup
 
 def interval(resampled: np.ndarray) -> tuple[float, float, float]:
     """The value, and the 2.5th and 97.5th percentile of its resamples."""
-    return (float(resampled[0]), *map(float, np.nanpercentile(resampled[1:], [2.5, 97.5])))
+    low, high = np.nanpercentile(resampled[1:], [2.5, 97.5])
+    return float(resampled[0]), float(low), float(high)
 
 
 def table(found: dict[Place, tuple[np.ndarray, np.ndarray]]) -> Iterator[str]:

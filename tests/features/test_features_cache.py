@@ -127,6 +127,21 @@ def test_what_decides_the_vectors_decides_what_is_read(pictures: Path, cache: Pa
     assert cost(views=2, scale=None) == 2 * trained
 
 
+def test_vectors_of_another_way_of_reading_are_not_used(pictures: Path, cache: Path, monkeypatch) -> None:
+    from medvip.features import store
+
+    dataset = load_dataset(pictures)
+    compute_features(dataset, PaintBackbone(), cache=cache)
+    monkeypatch.setattr(store, "READER_VERSION", store.READER_VERSION + 1)
+    again = PaintBackbone()
+    compute_features(dataset, again, cache=cache)
+    assert again.encoded == 40
+    monkeypatch.undo()
+    back = PaintBackbone()
+    compute_features(dataset, back, cache=cache)
+    assert back.encoded == 0
+
+
 def test_one_changed_picture_costs_one(pictures: Path, cache: Path) -> None:
     compute_features(load_dataset(pictures), PaintBackbone(), cache=cache)
     changed = pictures / "left" / "03.png"

@@ -1,7 +1,7 @@
 """Vectors on disk: a folder of small files, each written whole, none ever changed.
 
-``CACHE/features/<backbone fingerprint>/<view>/<random>.safetensors`` holds the vectors of some
-pictures; its header names them by content. Two processes write different files, so neither
+``CACHE/features/<backbone fingerprint>-<reader version>/<view>/<random>.safetensors`` holds the vectors
+of some pictures; its header names them by content. Two processes write different files, so neither
 harms the other; a killed one leaves what it had finished.
 """
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from medvip.atomic import write_atomically
 from medvip.cache import cache_folder
 from medvip.errors import FeatureError
+from medvip.images import READER_VERSION
 
 
 class FeatureStore:
@@ -38,7 +39,7 @@ class FeatureStore:
     """
 
     def __init__(self, fingerprint: str, folder: Path | None = None) -> None:
-        self.folder = (folder or cache_folder()) / "features" / fingerprint[:32]
+        self.folder = (folder or cache_folder()) / "features" / f"{fingerprint[:32]}-{READER_VERSION}"
 
     def load(self, view: str, contents: Collection[str]) -> dict[str, Float[Tensor, " dim"]]:
         """The kept vectors of those pictures, by content hash. Pictures not kept are left out.

@@ -23,6 +23,9 @@ from medvip.images.png_text import is_about_texts, without_texts
 from medvip.images.strangers import ENOUGH, stranger
 from medvip.images.tiff import is_tiff, pillow_is_right, read_tiff, tiff_size
 
+READER_VERSION = 2
+"""Raised whenever a file would give other pixels than before: vectors are kept apart by it."""
+
 MAX_PIXELS = 178_956_970
 """Pillow's own limit: a quarter of a gigabyte at 1.5 bytes a pixel."""
 
