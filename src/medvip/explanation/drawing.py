@@ -214,8 +214,11 @@ def _colour_bar(axes: Any, largest: float, said: str) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    scale = ScalarMappable(Normalize(-(largest or 1.0), largest or 1.0), diverging())
-    bar = axes.figure.colorbar(scale, cax=axes, orientation="horizontal")
+    end = largest or 1.0
+    ticks = [share * end for share in (-1, -0.5, 0, 0.5, 1)]  # few: numbers of places are long
+    scale = ScalarMappable(Normalize(-end, end), diverging())
+    bar = axes.figure.colorbar(scale, cax=axes, orientation="horizontal", ticks=ticks)
+    bar.set_ticklabels([f"{tick:.2g}" for tick in ticks])
     axes.set_box_aspect(0.04)
     axes.tick_params(labelsize=6.5, length=2, pad=1)
     bar.set_label(said, fontsize=6.5, labelpad=1)
