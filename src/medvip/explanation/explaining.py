@@ -24,7 +24,7 @@ from medvip.methods import Method
 from medvip.progress import progress_bar
 
 PICTURES = 8
-"""Whose places are in memory at a time: at the finest grids a picture has some 10 MB of them."""
+"""Whose places are in memory at a time: on the embedded backbone a picture has 6 MB of them."""
 
 
 def explain_vectors(
